@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Declare the native module, which the declarative metadata cannot."""
+
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+CORE = sorted(str(path) for path in Path("csrc").glob("*.c"))
+
+setup(
+    ext_modules=[
+        Extension(
+            "ensconce._core",
+            sources=CORE,
+            depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
+            define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", "1")],
+            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"],
+            py_limited_api=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
