@@ -16,11 +16,15 @@ __all__ = [
     "EnsconceError",
     "Fault",
     "FormatError",
+    "MeasurementError",
     "OcallError",
     "OutOfThreads",
     "PolicyError",
     "ProtocolError",
+    "SimulationModeError",
+    "SourceError",
     "ToolchainError",
+    "UnsignedError",
     "VerificationError",
 ]
 
@@ -52,12 +56,28 @@ class FormatError(EnsconceError):
         self.column = column
 
 
+class SourceError(FormatError):
+    """A text that a person wrote (EDL, an enclave's configuration) breaks its language's rules."""
+
+
 class VerificationError(EnsconceError):
     """Evidence is well formed and not genuine: a signature, hash or MAC does not match."""
 
 
+class MeasurementError(VerificationError):
+    """An enclave is not the one its SIGSTRUCT was made for: MRENCLAVE differs."""
+
+
+class UnsignedError(VerificationError):
+    """An enclave file carries no SIGSTRUCT."""
+
+
 class PolicyError(EnsconceError):
     """Something is genuine and not allowed here."""
+
+
+class SimulationModeError(PolicyError):
+    """An enclave was built for the vendor's simulation and holds no ENCLU: it can't run as one."""
 
 
 class Fault(EnsconceError):
