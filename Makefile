@@ -2,7 +2,59 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+EXTRAS ?= dev,sdk,test
+MINUTES ?= 10
 
-.PHONY: core
-core:
+.PHONY: help demo test lint core bench fuzz soak docs package ci clean
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+# one virtual environment, made anew when what it is made of changes
+$(VENV)/.ready: pyproject.toml constraints.txt setup.py $(wildcard csrc/*.[ch])
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ensconce needs Python 3.11 or later: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, os, sysconfig as s, sys; \
+	  sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' || \
+	  { echo "ensconce needs Python's venv and headers: apt install python3-venv python3-dev"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+core: $(VENV)/.ready ## build the native module in place
 	@$(BIN)/python setup.py -q build_ext --inplace
+
+demo: $(VENV)/.ready ## build, sign, measure, load and call hello world
+	@$(BIN)/python examples/01-hello-world/host.py
+
+test: $(VENV)/.ready ## run every test that needs no cluster and no SGX processor
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready ## style, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@PYTHONPATH=src $(BIN)/lint-imports --no-cache
+
+bench: $(VENV)/.ready ## measure, each beside a peer in the same run
+	@for each in benchmarks/*.py; do $(BIN)/python $$each || exit 1; done
+
+fuzz: EXTRAS := dev,sdk,test,fuzz
+fuzz: $(VENV)/.ready ## run every fuzz target for MINUTES minutes
+	@$(BIN)/python -m pip install -q -c constraints.txt atheris
+	@for each in fuzz/fuzz_*.py; do echo "== $$each"; mkdir -p fuzz/corpus/$$(basename $$each .py); \
+	  $(BIN)/python $$each -max_total_time=$$(($(MINUTES) * 60)) -print_final_stats=1 \
+	  fuzz/corpus/$$(basename $$each .py) || exit 1; done
+
+soak: $(VENV)/.ready ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+docs: $(VENV)/.ready ## check that what the documents show is true
+	@$(BIN)/python -m pytest tests/docs
+
+package: $(VENV)/.ready ## build the wheel
+	@$(BIN)/python -m pip wheel -q --no-deps -w dist .
+
+ci: lint test ## what .ci/run calls
+
+clean:
+	@rm -rf $(VENV) build dist src/*.egg-info src/ensconce/*.so
