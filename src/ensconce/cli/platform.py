@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ensconce platform`: the emulated platform's identity."""
+
+import os
+from pathlib import Path
+
+import click
+
+from ensconce.cli.output import emit, json_option
+from ensconce.errors import ConfigError
+from ensconce.machine import identity
+from ensconce.machine.identity import Identity
+
+__all__ = ["platform"]
+
+_path = click.option(
+    "--path",
+    type=click.Path(path_type=Path),
+    help="The identity's file; $ENSCONCE_PLATFORM or the user's state folder otherwise.",
+)
+_MAX_EXPORT = 1 << 16
+
+
+@click.group()
+def platform() -> None:
+    """Make, show and recover this user's emulated SGX platform.
+
+    \b
+    Example:
+      ensconce platform init
+      ensconce platform show --json
+    """
+
+
+@platform.command()
+@_path
+@json_option
+def init(path: Path | None, *, as_json: bool) -> None:
+    """Make the platform's identity once; keep the one that is there.
+
+    \b
+    Example:
+      ensconce platform init --path /srv/ensconce/platform
+    """
+    where = path or identity.default_path()
+    existed = where.exists()
+    emit(_public(where, identity.load_or_create(where)) | {"created": not existed}, as_json=as_json)
+
+
+@platform.command()
+@_path
+@json_option
+def show(path: Path | None, *, as_json: bool) -> None:
+    """Show the platform's public facts; its keys are never shown.
+
+    \b
+    Example:
+      ensconce platform show
+    """
+    where = path or identity.default_path()
+    emit(_public(where, _load(where)), as_json=as_json)
+
+
+@platform.command()
+@_path
+@click.option("--cpu-svn", metavar="HEX", help="The CPUSVN to go to, 16 bytes in hex.")
+@json_option
+def recover(path: Path | None, cpu_svn: str | None, *, as_json: bool) -> None:
+    """Carry out a TCB recovery: raise CPUSVN; keys of earlier CPUSVNs stay derivable.
+
+    \b
+    Example:
+      ensconce platform recover
+    """
+    where = path or identity.default_path()
+    _load(where)
+    emit(_public(where, identity.recover(where, _svn(cpu_svn))), as_json=as_json)
+
+
+@platform.command(name="export")
+@_path
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@json_option
+def export_(path: Path | None, file: Path, *, as_json: bool) -> None:
+    """Write the identity, SECRET KEYS INCLUDED, to a new file that only you can read.
+
+    \b
+    Example:
+      ensconce platform export platform.json
+    """
+    found = _load(path or identity.default_path())
+    identity.save(file, found)
+    emit(_public(file, found) | {"holds_secrets": True}, as_json=as_json)
+
+
+@platform.command(name="import")
+@_path
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--overwrite", is_flag=True, help="Replace the identity; what it sealed is lost.")
+@json_option
+def import_(path: Path | None, file: Path, *, overwrite: bool, as_json: bool) -> None:
+    """Take over an exported identity.
+
+    \b
+    Example:
+      ensconce platform import platform.json
+    """
+    where = path or identity.default_path()
+    with file.open("rb") as stream:
+        found = Identity.parse(stream.read(_MAX_EXPORT), source=str(file))
+    identity.save(where, found, overwrite=overwrite)
+    emit(_public(where, found), as_json=as_json)
+
+
+def _load(path: Path) -> Identity:
+    """Return the identity, or say how to make one."""
+    try:
+        return identity.load(path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} holds no platform identity; `ensconce platform init` makes one"
+        ) from None
+
+
+def _svn(text: str | None) -> bytes | None:
+    """Return a CPUSVN given in hex."""
+    try:
+        return None if text is None else bytes.fromhex(text)
+    except ValueError:
+        raise ConfigError(
+            f"--cpu-svn {text!r} is not hexadecimal; give {identity.CPU_SVN_BYTES * 2} digits"
+        ) from None
+
+
+def _public(path: Path, found: Identity) -> dict[str, object]:
+    """Return what may be shown of an identity."""
+    return {
+        "path": os.fspath(path),
+        "platform_id": found.platform_id,
+        "cpu_svn": found.cpu_svn,
+        "emulated": True,
+    }
