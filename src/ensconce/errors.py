@@ -81,13 +81,19 @@ class SimulationModeError(PolicyError):
 
 
 class Fault(EnsconceError):
-    """The processor's own answer: an SGX error code or an exception, as the manual numbers it."""
+    """The processor's own answer: an SGX error code or an exception, as the manual numbers it.
 
-    def __init__(self, code: IntEnum, reason: str = "", *, address: int | None = None) -> None:
+    `address` and `error_code` (PFEC) are those of a page fault.
+    """
+
+    def __init__(
+        self, code: IntEnum, reason: str = "", *, address: int | None = None, error_code: int = 0
+    ) -> None:
         super().__init__(f"{code.name}: {reason}" if reason else code.name)
         self.code = code
         self.reason = reason
         self.address = address
+        self.error_code = error_code
 
 
 class DeviceError(EnsconceError):
