@@ -252,8 +252,6 @@ class _Parser:
 
     def _enumerators(self) -> tuple[Enumerator, ...]:
         found: list[Enumerator] = []
-        if self._accept("}"):
-            return ()
         while True:
             name = self._identifier("an enumerator")
             value = self._value("an enumerator's value") if self._accept("=") else None
@@ -303,9 +301,13 @@ class _Parser:
         if word not in _TYPE_WORDS:
             return Type(Kind.FOREIGN, self._identifier("a type").text)
         words = self._advance().text
-        while self.token.kind is TokenKind.NAME and f"{words} {self.token.text}" in _SPELLINGS:
+        while self._continues(words):
             words = f"{words} {self._advance().text}"
         return Type(Kind.BUILTIN, _SPELLINGS[words])
+
+    def _continues(self, words: str) -> bool:
+        """True when the next word belongs to the type that `words` begins."""
+        return self.token.kind is TokenKind.NAME and f"{words} {self.token.text}" in _SPELLINGS
 
     def _dimensions(self) -> tuple[int, ...]:
         dimensions: list[int] = []
