@@ -9,12 +9,14 @@ from ensconce.edl.checks import require_public_ecall
 from ensconce.edl.imports import load, loads
 from ensconce.edl.model import Ecall, Interface, Ocall, Parameter, Type
 from ensconce.edl.parser import parse
+from ensconce.edl.preprocessor import Reader
 
 __all__ = [
     "Ecall",
     "Interface",
     "Ocall",
     "Parameter",
+    "Reader",
     "Type",
     "load",
     "loads",

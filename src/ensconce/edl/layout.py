@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sizes of EDL types and of marshalling structures on x86-64 (System V ABI).
 
-A type from a header ("foreign") has no size here unless the caller states it.
+A type from a header ("foreign") has no size unless `headers.py` or the caller states it.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ensconce.edl.headers import HEADER_TYPES, HeaderType
 from ensconce.edl.model import (
     BUILTINS,
     Composite,
@@ -83,12 +84,12 @@ def ms_fields(function: Function) -> tuple[MsField, ...]:
 
 
 class Layout:
-    """Sizes for one interface; `foreign` maps names of header types to (size, alignment)."""
+    """Sizes for one interface; `headers` gives those of header types by name."""
 
     def __init__(
-        self, interface: Interface, foreign: Mapping[str, tuple[int, int]] | None = None
+        self, interface: Interface, headers: Mapping[str, HeaderType] = HEADER_TYPES
     ) -> None:
-        self._extents = {name: Extent(*pair) for name, pair in (foreign or {}).items()}
+        self._extents = {name: Extent(of.size, of.alignment) for name, of in headers.items()}
         # Definitions stand in an order in which each needs only those before it.
         for item in interface.composites:
             if item.name:
@@ -116,7 +117,7 @@ class Layout:
     def _known(self, of: Type) -> Extent:
         extent = self.extent(of)
         if extent is None:
-            raise FormatError(f"the size of `{of}` is not known from EDL: state its size")
+            raise FormatError(f"EDL does not tell the size of `{of}`: state it among the headers'")
         return extent
 
     def _composite(self, item: Composite) -> Extent | None:
