@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build an enclave's unsigned image from C sources and an EDL file."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ensconce import edl as edl_language
+from ensconce.errors import ConfigError
+from ensconce.sdk.bridges import trusted_files
+from ensconce.sdk.illegal import check_image
+from ensconce.sdk.toolchain import USER_FLAGS, CompileFlags, Toolchain
+from ensconce.sdk.toolchain_archives import INCLUDE, trusted_archives
+
+__all__ = ["build"]
+
+
+def build(
+    sources: Iterable[Path | str],
+    edl: Path | str,
+    output: Path | str,
+    *,
+    include: Sequence[Path | str] = (),
+    defines: Sequence[str] = (),
+    search_paths: Sequence[Path | str] = (),
+    toolchain: Toolchain | None = None,
+) -> Path:
+    """Compile, link and check an enclave; return `output`, ready for the signer.
+
+    `sources` are C or assembly files and need no build files: the edge routines are made from
+    `edl`, whose imports are looked up in `search_paths`. The same sources give the same bytes.
+    Raises FormatError for the EDL, ToolchainError with the compiler's output, and FormatError
+    for an image that an enclave cannot be (`ensconce.sdk.illegal`).
+    """
+    toolchain = Toolchain.find() if toolchain is None else toolchain
+    edl, output = Path(edl), Path(output)
+    files = [Path(source) for source in sources]
+    for file in (edl, *files):
+        if not file.is_file():
+            raise ConfigError(f"There is no file {file} to build an enclave from")
+    archives = trusted_archives(toolchain)
+    with toolchain.work_folder() as folder:
+        bridges = _write_bridges(edl, search_paths, folder)
+        flags = CompileFlags(
+            include=(folder, *map(Path, include), *_folders(files), INCLUDE),
+            defines=tuple(defines),
+            extra=USER_FLAGS,
+        )
+        objects = []
+        for number, source in enumerate((*bridges, *files)):
+            objects.append(folder / f"{number}.o")
+            toolchain.compile(source, objects[-1], flags)
+        image = folder / output.name
+        toolchain.link(objects, archives, image)
+        content = image.read_bytes()
+        check_image(content, str(output))
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(content)
+    return output
+
+
+def _folders(files: Iterable[Path]) -> list[Path]:
+    """Return the folders of `files`, each once, in order."""
+    return list(dict.fromkeys(file.resolve().parent for file in files))
+
+
+def _write_bridges(edl: Path, search_paths: Sequence[Path | str], folder: Path) -> list[Path]:
+    """Write the trusted edge routines to `folder`; return the files to compile."""
+    places = [str(edl.parent), *map(str, search_paths)]
+    interface = edl_language.load(edl.name, lambda path: Path(path).read_text(), places)
+    edl_language.require_public_ecall(interface)
+    for name, text in trusted_files(interface).items():
+        (folder / name).write_text(text)
+    return sorted(folder.glob("*_t.c"))

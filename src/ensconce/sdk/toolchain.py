@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drive the `ziglang` wheel: compile, archive and link code for enclaves.
+
+The wheel is a whole toolchain (clang, lld, musl's and libc++'s sources) in one pip package, so an
+enclave's bytes depend on the wheel's version and nothing else on the machine. What takes long, the
+trusted libraries, is kept in a cache folder by the hash of all that goes into it.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from ensconce.errors import ToolchainError
+
+__all__ = [
+    "ZIG_VERSION",
+    "CompileFlags",
+    "Toolchain",
+    "cache_folder",
+    "object_name",
+    "write_archive",
+]
+
+# Later releases have parts of musl in Zig, with their system calls inline.
+ZIG_VERSION = "0.14.1"
+
+TARGET = "x86_64-linux-musl"
+
+# Every processor with SGX is at least this; AVX may be missing, or masked out by XFRM.
+MACHINE = "x86_64_v2"
+
+# Flags that all C and C++ code of an enclave is compiled with, ours and the user's: mitigations
+# against attacks on speculation belong here, as they hold for all code or for none.
+COMMON_FLAGS = (
+    "-O2",
+    "-g0",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-sanitize=all",
+    "-fno-strict-aliasing",
+    "-ffp-contract=off",
+    "-fno-ident",
+)
+
+# The stack protector reads its value from the thread data, which an ECALL fills first thing: code
+# that runs before, or that fills it, is compiled without.
+RUNTIME_FLAGS = ("-fno-stack-protector",)
+USER_FLAGS = ("-fstack-protector-strong",)
+
+LINK_FLAGS = (
+    "-pie",
+    "-static",
+    "--no-dynamic-linker",
+    "-e",
+    "enclave_entry",
+    "--eh-frame-hdr",
+    "--gc-sections",
+    "-z",
+    "now",
+    "-z",
+    "noexecstack",
+    "-z",
+    "relro",
+    "-z",
+    "separate-code",
+    "-z",
+    "max-page-size=4096",
+    "-Bsymbolic",
+    "--no-undefined",
+    "--fatal-warnings",
+    # Not in the measurement: two builds of the same code differ in debug information only.
+    "--build-id=none",
+)
+
+# What signers, loaders and debuggers look up.
+EXPORTED = ("enclave_entry", "g_global_data", "g_peak_heap_used")
+
+
+@dataclass(frozen=True, slots=True)
+class CompileFlags:
+    """How one file is compiled, beyond what holds for all."""
+
+    include: tuple[Path, ...] = ()
+    defines: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        """Return the compiler's arguments."""
+        return [
+            *COMMON_FLAGS,
+            *self.extra,
+            *(f"-D{define}" for define in self.defines),
+            *(f"-I{folder}" for folder in self.include),
+        ]
+
+
+def cache_folder() -> Path:
+    """Return where built libraries are kept: ENSCONCE_CACHE, or in the user's cache folder."""
+    if chosen := os.environ.get("ENSCONCE_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ensconce"
+
+
+def object_name(name: str, taken: set[str]) -> str:
+    """Return a member name for an archive that is not taken yet, and take it."""
+    stem, number, result = Path(name).stem, 1, f"{Path(name).stem}.o"
+    while result in taken:
+        number += 1
+        result = f"{stem}.{number}.o"
+    taken.add(result)
+    return result
+
+
+class Toolchain:
+    """The wheel's compiler and linker, with a cache of what they made.
+
+    `zig` is the program, `library` the wheel's folder of sources and headers, `cache` a folder
+    that may be deleted at any time. Every failure is a `ToolchainError` with the tool's output.
+    """
+
+    def __init__(self, zig: Path, cache: Path | None = None) -> None:
+        self.zig = zig
+        self.library = zig.parent / "lib"
+        self.cache = cache_folder() if cache is None else cache
+
+    @classmethod
+    def find(cls, cache: Path | None = None) -> "Toolchain":
+        """Return the installed wheel's toolchain, or say how to install it."""
+        mend = f"install it with: pip install ziglang=={ZIG_VERSION} (or ensconce[sdk])"
+        spec = util.find_spec("ziglang")
+        if spec is None or spec.origin is None:
+            raise ToolchainError(f"The toolchain, the ziglang wheel, is missing; {mend}")
+        version = metadata.version("ziglang")
+        if version != ZIG_VERSION:
+            raise ToolchainError(f"The ziglang wheel is version {version}, not tested here; {mend}")
+        return cls(Path(spec.origin).parent / "zig", cache)
+
+    def run(self, *arguments: str | Path, task: str, cwd: Path | None = None) -> str:
+        """Run zig and return what it printed; `task` completes "could not ...".
+
+        The compiler's own cache lives in ours.
+        """
+        zig_cache = str(self.cache / "zig")
+        environment = os.environ | {
+            "ZIG_GLOBAL_CACHE_DIR": zig_cache,
+            "ZIG_LOCAL_CACHE_DIR": zig_cache,
+            "LC_ALL": "C",
+        }
+        try:
+            done = subprocess.run(  # noqa: S603 (a program of the wheel, arguments as a list)
+                [str(self.zig), *map(str, arguments)],
+                env=environment,
+                cwd=cwd,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+        except OSError as error:
+            raise ToolchainError(f"Could not {task}: {self.zig} does not start: {error}") from error
+        output = done.stdout + done.stderr
+        if done.returncode != 0:
+            first = next((line for line in output.splitlines() if "error" in line), "no message")
+            raise ToolchainError(f"Could not {task}: {first.strip()}", output=output)
+        return output
+
+    def compile(self, source: Path, output: Path, flags: CompileFlags) -> None:
+        """Compile one C, C++ or assembly file of an enclave."""
+        # The file's own folder may not leave a trace: a build elsewhere gives the same bytes.
+        folder = source.resolve().parent
+        compiler = "c++" if source.suffix in {".cc", ".cpp", ".cxx"} else "cc"
+        self.run(
+            compiler,
+            *self.target(),
+            *flags.arguments(),
+            f"-ffile-prefix-map={folder}=.",
+            "-c",
+            source.resolve(),
+            "-o",
+            output.resolve(),
+            task=f"compile {source}",
+        )
+
+    @staticmethod
+    def target() -> list[str]:
+        """Return the arguments that name the machine code is made for."""
+        return ["-target", TARGET, f"-mcpu={MACHINE}"]
+
+    def compile_group(
+        self, sources: Sequence[Path], flags: CompileFlags, folder: Path
+    ) -> list[tuple[str, bytes]]:
+        """Compile many files at once on all cores; return objects in a fixed order."""
+        archive = folder / "group.a"
+        self.run(
+            "build-lib",
+            *self.target(),
+            "-static",
+            "-OReleaseFast",
+            "-fstrip",
+            "-fno-stack-check",
+            "-fno-compiler-rt",
+            "-fno-ubsan-rt",
+            "--name",
+            "group",
+            f"-femit-bin={archive}",
+            "-cflags",
+            *flags.arguments(),
+            "--",
+            *sources,
+            task=f"compile {len(sources)} files from {sources[0].parent}",
+        )
+        members = list(read_archive(archive.read_bytes()))
+        archive.unlink()
+        return sorted(
+            (Path(name).name, content) for name, content in members if not name.endswith("/")
+        )
+
+    def compile_zig(self, source: Path, output: Path, features: str = "") -> None:
+        """Compile one Zig file without a system under it."""
+        self.run(
+            "build-obj",
+            "-target",
+            "x86_64-freestanding-none",
+            f"-mcpu={MACHINE}{features}",
+            "-OReleaseFast",
+            "-fPIC",
+            "-fstrip",
+            "-fno-compiler-rt",
+            "-ffunction-sections",
+            "-fdata-sections",
+            f"-femit-bin={output}",
+            source,
+            task=f"compile {source}",
+        )
+
+    def link(self, objects: Iterable[Path], archives: Iterable[Path], output: Path) -> None:
+        """Link an enclave's image. The first archive is linked whole: it is the runtime."""
+        runtime, *others = archives
+        self.run(
+            "ld.lld",
+            *LINK_FLAGS,
+            *(f"--export-dynamic-symbol={name}" for name in EXPORTED),
+            "-o",
+            output,
+            *objects,
+            "--whole-archive",
+            runtime,
+            "--no-whole-archive",
+            "--start-group",
+            *others,
+            "--end-group",
+            task=f"link {output.name}",
+        )
+
+    def cached(self, name: str, ingredients: Iterable[bytes]) -> Path:
+        """Return the path in the cache for a file made of `ingredients`, there or not."""
+        digest = hashlib.sha256(ZIG_VERSION.encode())
+        for part in (*self.target(), *COMMON_FLAGS):
+            digest.update(part.encode() + b"\0")
+        for ingredient in ingredients:
+            digest.update(hashlib.sha256(ingredient).digest())
+        return self.cache / "sdk" / digest.hexdigest()[:32] / name
+
+    @contextmanager
+    def work_folder(self) -> Iterator[Path]:
+        """Give a folder in the cache's file system that is gone afterwards."""
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="work-", dir=self.cache))
+        except OSError as error:
+            raise ToolchainError(
+                f"The cache folder {self.cache} cannot be written ({error.strerror}); "
+                "set ENSCONCE_CACHE to one that can"
+            ) from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+_MAGIC = b"!<arch>\n"
+
+
+def read_archive(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each object in an archive that the toolchain just made."""
+    offset, long_names = len(_MAGIC), b""
+    while offset + 60 <= len(data):
+        header = data[offset : offset + 60]
+        name, size = header[:16].decode().rstrip(), int(header[48:58])
+        content = data[offset + 60 : offset + 60 + size]
+        offset += 60 + size + size % 2
+        if name == "//":
+            long_names = content
+        elif name != "/":
+            if name.startswith("/"):
+                name = long_names[int(name[1:]) :].split(b"/\n")[0].decode()
+            yield name.removesuffix("/"), content
+
+
+def write_archive(
+    toolchain: Toolchain, objects: Sequence[tuple[str, bytes]], output: Path, folder: Path
+) -> None:
+    """Write objects to an archive: same objects, same bytes, whenever and wherever."""
+    taken: set[str] = set()
+    names = []
+    for name, content in objects:
+        names.append(object_name(name, taken))
+        (folder / names[-1]).write_bytes(content)
+    fresh = folder / "fresh.a"
+    toolchain.run("ar", "qcsD", fresh, *names, task=f"archive {output.name}", cwd=folder)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # Another process may have made it meanwhile, with the same bytes.
+    fresh.replace(output)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trusted libraries: what each is made of, built once and kept."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ensconce.sdk.toolchain import RUNTIME_FLAGS, CompileFlags, Toolchain, write_archive
+
+__all__ = ["INCLUDE", "TRUSTED", "trusted_archives"]
+
+TRUSTED = Path(__file__).parent / "trusted"
+INCLUDE = TRUSTED / "include"
+
+# musl's folders that make no sense without an operating system.
+_NO_FOLDERS = frozenset(
+    "aio crypt ipc ldso linux mq passwd process sched select temp termios".split()
+)
+
+# Files whose job our own glue does, or that hold a system call in assembly.
+_NO_FILES = frozenset(
+    {
+        "env/__init_tls.c",
+        "env/__libc_start_main.c",
+        "env/__reset_tls.c",
+        "env/__stack_chk_fail.c",
+        "exit/_Exit.c",
+        "exit/abort.c",
+        "signal/x86_64/restore.s",
+        "thread/__tls_get_addr.c",
+        "thread/x86_64/__set_thread_area.s",
+        "thread/x86_64/__unmapself.s",
+        "thread/x86_64/clone.s",
+        "thread/x86_64/syscall_cp.s",
+    }
+)
+
+_MUSL_FLAGS = (
+    *RUNTIME_FLAGS,
+    "-std=c99",
+    "-nostdinc",
+    "-ffreestanding",
+    "-fexcess-precision=standard",
+    "-frounding-math",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+    "-w",
+)
+
+_OUR_FLAGS = (*RUNTIME_FLAGS, "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
+
+
+@dataclass(frozen=True, slots=True)
+class _Archive:
+    """A library: how to make its objects, and the files of ours that they depend on."""
+
+    name: str
+    objects: Callable[[Toolchain, Path], list[tuple[str, bytes]]]
+    folders: tuple[str, ...]
+
+    def ingredients(self) -> Iterator[bytes]:
+        """Yield all that the library depends on, beyond the toolchain."""
+        yield _recipe()
+        for folder in sorted({"include", *self.folders}):
+            for path in sorted((TRUSTED / folder).rglob("*")):
+                if path.is_file():
+                    yield str(path.relative_to(TRUSTED)).encode()
+                    yield path.read_bytes()
+
+
+@cache
+def _recipe() -> bytes:
+    """Return this module's own source, and the driver's: how things are made, in full."""
+    here = Path(__file__)
+    return here.read_bytes() + here.with_name("toolchain.py").read_bytes()
+
+
+def musl_sources(musl: Path) -> list[Path]:
+    """Return the files of musl that go into the libc, one per object, in a fixed order."""
+    generic: dict[str, Path] = {}
+    specific: dict[str, Path] = {}
+    for path in sorted((musl / "src").glob("*/**/*")):
+        relative = path.relative_to(musl / "src")
+        folder, *inner = relative.parts[:-1]
+        if path.suffix not in {".c", ".s", ".S"} or folder in _NO_FOLDERS:
+            continue
+        if str(relative) in _NO_FILES or "oldmalloc" in inner:
+            continue
+        if inner == ["x86_64"]:
+            specific[f"{folder}/{path.stem}"] = path
+        elif not inner or inner == ["mallocng"]:
+            generic["/".join((folder, *inner, path.stem))] = path
+    kept = {name: path for name, path in generic.items() if name not in specific}
+    return [*kept.values(), *specific.values(), musl / "src" / "linux" / "getrandom.c"]
+
+
+def _musl_include(toolchain: Toolchain) -> tuple[Path, ...]:
+    libc = toolchain.library / "libc"
+    musl = libc / "musl"
+    return (
+        TRUSTED / "tstdc" / "override",
+        musl / "arch" / "x86_64",
+        musl / "arch" / "generic",
+        musl / "src" / "include",
+        musl / "src" / "internal",
+        musl / "include",
+        libc / "include" / "x86_64-linux-musl",
+        libc / "include" / "generic-musl",
+    )
+
+
+def _libc(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+    """Compile musl with every system call a call of ours, and the glue under it."""
+    include = _musl_include(toolchain)
+    crash = ("-include", str(TRUSTED / "tstdc" / "override" / "crash.h"))
+    musl = CompileFlags(
+        include=include, defines=("_XOPEN_SOURCE=700",), extra=(*_MUSL_FLAGS, *crash)
+    )
+    glue = CompileFlags(
+        include=(*include, toolchain.library / "include", INCLUDE, TRUSTED / "trts"),
+        defines=("_GNU_SOURCE",),
+        extra=(*_MUSL_FLAGS, "-std=c11"),
+    )
+    sources = musl_sources(toolchain.library / "libc" / "musl")
+    return [
+        *toolchain.compile_group(_ours("tstdc"), glue, folder),
+        *toolchain.compile_group(sources, musl, folder),
+    ]
+
+
+def _ours(folder: str) -> list[Path]:
+    return sorted(path for path in (TRUSTED / folder).iterdir() if path.suffix in {".c", ".S"})
+
+
+def _plain(name: str) -> Callable[[Toolchain, Path], list[tuple[str, bytes]]]:
+    """Compile a folder of ours on top of the libc."""
+
+    def objects(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+        flags = CompileFlags(
+            include=(TRUSTED / name, INCLUDE, TRUSTED / "trts"), extra=_OUR_FLAGS
+        )
+        result = []
+        for source in _ours(name):
+            output = folder / f"{source.name}.o"
+            toolchain.compile(source, output, flags)
+            result.append((source.name, output.read_bytes()))
+        return result
+
+    return objects
+
+
+def _crypto(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+    output = folder / "zig.o"
+    source = TRUSTED / "tcrypto" / "tcrypto.zig"
+    toolchain.compile_zig(source, output, features="+aes+pclmul+avx")
+    return [("tcrypto.zig", output.read_bytes())]
+
+
+def _compiler_runtime(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+    """Compile the functions that compilers call for what the processor cannot."""
+    output = folder / "zig.o"
+    toolchain.compile_zig(toolchain.library / "compiler_rt.zig", output)
+    return [("compiler_rt.zig", output.read_bytes())]
+
+
+# The runtime first: it is linked whole.
+_ARCHIVES = (
+    _Archive("libtee_trts.a", _plain("trts"), ("trts",)),
+    _Archive("libtee_tservice.a", _plain("tservice"), ("tservice", "trts")),
+    _Archive("libtee_tcrypto.a", _crypto, ("tcrypto",)),
+    _Archive("libtee_tstdc.a", _libc, ("tstdc", "trts")),
+    _Archive("libtee_rt.a", _compiler_runtime, ()),
+)
+
+
+def trusted_archives(toolchain: Toolchain) -> list[Path]:
+    """Return the libraries an enclave is linked with, building those that are not in the cache."""
+    paths = []
+    for archive in _ARCHIVES:
+        path = toolchain.cached(archive.name, archive.ingredients())
+        if not path.exists():
+            with toolchain.work_folder() as folder:
+                write_archive(toolchain, archive.objects(toolchain, folder), path, folder)
+        paths.append(path)
+    return paths

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting the enclave and its threads. */
+#include <elf.h>
+#include <string.h>
+
+#include "sgx_trts.h"
+#include "sgx_utils.h"
+#include "trts.h"
+
+/* In .data: the signer patches the file, so it needs bytes there. */
+__attribute__((visibility("default"))) struct global_data g_global_data = {
+    .sdk_version = LAYOUT_VERSION,
+};
+
+uint32_t tee_state = STATE_NEW;
+uint64_t tee_xfrm = SGX_XFRM_LEGACY;
+uint32_t tee_misc_select;
+uint64_t tee_cpu_features;
+
+extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
+typedef void (*init_function)(int, char **, char **);
+extern const init_function __init_array_start[] __attribute__((visibility("hidden")));
+extern const init_function __init_array_end[] __attribute__((visibility("hidden")));
+
+static const Elf64_Phdr *segment(uint32_t type)
+{
+    const Elf64_Phdr *header =
+        (const Elf64_Phdr *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
+    for (int i = 0; i < __ehdr_start.e_phnum; i++)
+        if (header[i].p_type == type) return header + i;
+    return NULL;
+}
+
+/* Make the image's own pointers absolute. It runs first, so nothing in it may use one. The build
+   refuses images with any other kind of relocation. */
+static int relocate(uintptr_t image)
+{
+    const Elf64_Phdr *dynamic = segment(PT_DYNAMIC);
+    if (dynamic == NULL) return 0;
+    const Elf64_Rela *entry = NULL;
+    size_t size = 0;
+    for (const Elf64_Dyn *tag = (const Elf64_Dyn *)(image + dynamic->p_vaddr);
+         tag->d_tag != DT_NULL; tag++) {
+        if (tag->d_tag == DT_RELA) entry = (const Elf64_Rela *)(image + tag->d_un.d_ptr);
+        if (tag->d_tag == DT_RELASZ) size = tag->d_un.d_val;
+    }
+    for (size_t i = 0; i < size / sizeof *entry; i++) {
+        if (ELF64_R_TYPE(entry[i].r_info) != R_X86_64_RELATIVE) return -1;
+        *(uint64_t *)(image + entry[i].r_offset) = image + (uint64_t)entry[i].r_addend;
+    }
+    return 0;
+}
+
+/* Learn what EINIT settled: the host could say anything, a report cannot. */
+static int read_attributes(void)
+{
+    _Alignas(512) static sgx_target_info_t nobody;
+    _Alignas(128) static sgx_report_data_t nothing;
+    _Alignas(512) static sgx_report_t report;
+    if (tee_ereport(&nobody, &nothing, &report) != 0) return -1;
+    tee_xfrm = report.body.attributes.xfrm;
+    tee_misc_select = report.body.misc_select;
+    return 0;
+}
+
+static void read_features(const struct system_features *host)
+{
+    struct system_features copy;
+    memcpy(&copy, host, sizeof copy);
+    int extended = (copy.feature_set & FEATURE_SET_EXTENDED) != 0 &&
+                   copy.size >= offsetof(struct system_features, cpu_features_ext) + 8;
+    tee_cpu_features = extended ? copy.cpu_features_ext : copy.cpu_features;
+}
+
+int tee_start(const struct system_features *host)
+{
+    uintptr_t image = (uintptr_t)&__ehdr_start;
+    if (relocate(image) != 0) return SGX_ERROR_UNEXPECTED;
+    tee_base = image;
+    tee_size = g_global_data.enclave_size;
+    if (g_global_data.elrange_size != 0) {
+        if (g_global_data.enclave_image_address != image) return SGX_ERROR_UNEXPECTED;
+        tee_base = g_global_data.elrange_start_address;
+        tee_size = g_global_data.elrange_size;
+    }
+    if (!sgx_is_outside_enclave(host, sizeof *host)) return SGX_ERROR_UNEXPECTED;
+    __asm__ __volatile__("lfence" ::: "memory");
+    read_features(host);
+    if (read_attributes() != 0) return SGX_ERROR_UNEXPECTED;
+    if (tee_crypto_start != NULL && tee_crypto_start(tee_cpu_features, tee_xfrm) != 0)
+        return SGX_ERROR_FEATURE_NOT_SUPPORTED;
+    return tee_libc_start((void *)(image + g_global_data.heap_offset), g_global_data.heap_size);
+}
+
+static void fill_thread_local_storage(const struct thread_data *thread)
+{
+    const Elf64_Phdr *image = segment(PT_TLS);
+    if (image == NULL) return;
+    memset((void *)thread->tls, 0, thread->self - thread->tls);
+    memcpy((void *)thread->tls, (const char *)&__ehdr_start + image->p_vaddr, image->p_filesz);
+}
+
+/* Put a TCS's thread data into its first state; its stack must be empty but for the caller. */
+int tee_start_thread(uintptr_t tcs)
+{
+    struct thread_data *thread = (struct thread_data *)(tcs + g_global_data.thread_template.self);
+    uint64_t guard;
+    if (sgx_read_rand((unsigned char *)&guard, sizeof guard) != SGX_SUCCESS)
+        return SGX_ERROR_UNEXPECTED;
+    struct thread_data fresh = g_global_data.thread_template;
+    fresh.self += tcs;
+    fresh.stack_base += tcs - STATIC_STACK_SIZE;
+    fresh.stack_limit += tcs;
+    fresh.stack_commit = fresh.stack_limit;
+    fresh.last_sp = fresh.stack_base;
+    fresh.first_ssa_gpr += tcs;
+    fresh.first_ssa_xsave += tcs;
+    fresh.tls += tcs;
+    fresh.tls_array += tcs;
+    fresh.stack_guard = guard;
+    memcpy(thread, &fresh, sizeof fresh);
+    tee_mark_static_stack(tcs);
+    fill_thread_local_storage(thread);
+    tee_libc_start_thread(thread);
+    return SGX_SUCCESS;
+}
+
+void tee_construct(void)
+{
+    for (const init_function *next = __init_array_start; next < __init_array_end; next++)
+        (*next)(0, NULL, NULL);
+}
+
+void tee_destruct(void)
+{
+    tee_libc_exit();
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The trusted runtime's own interface: what its files and the libc's glue need of each other. */
+#ifndef TRTS_H
+#define TRTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layout.h"
+#include "sgx_error.h"
+
+enum { STATE_NEW = 0, STATE_STARTING = 1, STATE_RUNNING = 2, STATE_CRASHED = 3 };
+
+/* Exported for signer, loader and debugger. */
+extern struct global_data g_global_data;
+
+/* Where the enclave is, known from the start of ECMD_INIT_ENCLAVE on. */
+extern uintptr_t tee_base;
+extern size_t tee_size;
+
+extern uint32_t tee_state;        /* one of STATE_, atomic */
+extern uint64_t tee_xfrm;         /* SECS.ATTRIBUTES.XFRM; x87 and SSE until it is known */
+extern uint32_t tee_misc_select;  /* SECS.MISCSELECT */
+extern uint64_t tee_cpu_features; /* what the host says, CPU_FEATURE_ bits */
+
+/* entry.S */
+extern const char tee_entry_start[], tee_entry_end[], tee_ereport_enclu[];
+int tee_ocall(uint64_t index, void *ms);
+_Noreturn void tee_oret(struct ocall_context *context, int status);
+void tee_second_phase(void);
+int tee_ereport(const void *target_info, const void *report_data, void *report);
+int tee_egetkey(const void *key_request, void *key);
+
+/* The C half of entering; status is the ECALL's, or an SGX_ERROR_. */
+int tee_enter(int index, void *ms, uintptr_t tcs, uint64_t cssa);
+
+/* start.c */
+int tee_start(const struct system_features *host);
+int tee_start_thread(uintptr_t tcs);
+void tee_construct(void);
+void tee_destruct(void);
+
+/* ocall.c: resume the OCALL that the host answers. Returns only on a host's protocol error. */
+int tee_return_from_ocall(void *ms);
+
+/* exception.c */
+int tee_first_phase(uintptr_t tcs);
+void tee_mark_static_stack(uintptr_t tcs);
+
+/* End the enclave: nothing can enter it any more, and this thread stops here. */
+_Noreturn void tee_abort(void);
+
+/* libc glue (tstdc). */
+int tee_libc_start(void *heap, size_t heap_size);
+void tee_libc_start_thread(struct thread_data *thread);
+void tee_libc_exit(void);
+
+/* 0 when the CPU has what the crypto library needs; the library is linked on demand. */
+int tee_crypto_start(uint64_t cpu_features, uint64_t xfrm) __attribute__((__weak__));
+
+static inline struct thread_data *tee_thread(void)
+{
+    struct thread_data *self;
+    __asm__("mov %%gs:0, %0" : "=r"(self));
+    return self;
+}
+
+/* No OCALL is outstanding in this thread. */
+static inline int tee_is_root(const struct thread_data *thread)
+{
+    return thread->last_sp == thread->stack_base;
+}
+
+static inline struct ssa_gpr *tee_ssa(const struct thread_data *thread)
+{
+    return (struct ssa_gpr *)thread->first_ssa_gpr;
+}
+
+#endif

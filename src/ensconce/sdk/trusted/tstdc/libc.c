@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* musl in an enclave: its start, its threads' start, and the few system calls it gets. */
+#include "libc.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "locale_impl.h"
+#include "pages.h"
+#include "pthread_impl.h"
+#include "sgx_spinlock.h"
+#include "sgx_trts.h"
+#include "trts.h"
+#include "tstdc.h"
+
+/* A futex is only waited for when another thread of this enclave holds a lock for a moment. */
+#define FUTEX_SPINS 64
+
+_Static_assert(sizeof(struct thread_data) <= TEE_PTHREAD_OFFSET, "musl's thread is behind ours");
+_Static_assert(TEE_PTHREAD_OFFSET + sizeof(struct pthread) <= PAGE, "and in the same page");
+
+/* Exported: a memory-measuring debugger reads it. */
+__attribute__((visibility("default"))) size_t g_peak_heap_used;
+
+uint32_t tee_refused_syscalls[TEE_SYSCALLS];
+
+static struct pages pages;
+static sgx_spinlock_t pages_lock = SGX_SPINLOCK_INITIALIZER;
+
+int tee_libc_start(void *heap, size_t heap_size)
+{
+    static uint64_t random[2]; /* the allocator's cookies come from AT_RANDOM */
+    static size_t auxiliary[] = {AT_RANDOM, 0, AT_PAGESZ, PAGE, 0, 0};
+    if (pages_open(&pages, heap, heap_size) != 0) return SGX_ERROR_OUT_OF_MEMORY;
+    if (sgx_read_rand((unsigned char *)random, sizeof random) != SGX_SUCCESS)
+        return SGX_ERROR_UNEXPECTED;
+    auxiliary[1] = (size_t)random;
+    libc.auxv = auxiliary;
+    libc.page_size = PAGE;
+    libc.secure = 1;
+    libc.can_do_threads = 1;
+    /* The host may enter by several TCSs at any time: locks are always needed. */
+    libc.threaded = 1;
+    libc.need_locks = 1;
+    libc.threads_minus_1 = 1;
+    return SGX_SUCCESS;
+}
+
+void tee_libc_start_thread(struct thread_data *thread)
+{
+    struct pthread *self = (struct pthread *)((char *)thread + TEE_PTHREAD_OFFSET);
+    memset(self, 0, sizeof *self);
+    self->self = self;
+    self->prev = self->next = self;
+    self->tid = (int)((thread->self - tee_base) / PAGE); /* unique, as there is one page each */
+    self->detach_state = DT_JOINABLE;
+    self->canceldisable = PTHREAD_CANCEL_DISABLE;
+    self->robust_list.head = &self->robust_list.head;
+    self->locale = &libc.global_locale;
+    self->stack = (void *)thread->stack_base;
+    self->stack_size = thread->stack_base - thread->stack_limit;
+}
+
+void __funcs_on_exit(void);
+
+void tee_libc_exit(void)
+{
+    extern void (*const __fini_array_start[])(void) __attribute__((visibility("hidden")));
+    extern void (*const __fini_array_end[])(void) __attribute__((visibility("hidden")));
+    __funcs_on_exit();
+    for (void (*const *last)(void) = __fini_array_end; last > __fini_array_start;) (*--last)();
+}
+
+static long map(long size, long flags)
+{
+    if ((flags & MAP_ANONYMOUS) == 0) return -ENOSYS;
+    if (size <= 0 || (flags & MAP_FIXED) != 0) return -EINVAL;
+    size_t count = ((size_t)size + PAGE - 1) / PAGE;
+    sgx_spin_lock(&pages_lock);
+    void *taken = pages_take(&pages, count);
+    g_peak_heap_used = pages.peak * PAGE;
+    sgx_spin_unlock(&pages_lock);
+    if (taken == NULL) return -ENOMEM;
+    memset(taken, 0, count * PAGE); /* neither an earlier owner's bytes nor the host's */
+    return (long)taken;
+}
+
+static long unmap(long address, long size)
+{
+    sgx_spin_lock(&pages_lock);
+    int status = pages_give(&pages, (void *)address, ((size_t)size + PAGE - 1) / PAGE);
+    sgx_spin_unlock(&pages_lock);
+    return status == 0 ? 0 : -EINVAL;
+}
+
+/* Wake-ups need no help and sleeping none either: musl looks again whenever a wait returns. */
+static long futex(volatile int *word, long operation, int value)
+{
+    switch (operation & ~(FUTEX_PRIVATE | FUTEX_CLOCK_REALTIME)) {
+    case FUTEX_WAKE:
+        return 0;
+    case FUTEX_WAIT:
+        for (int i = 0; i < FUTEX_SPINS && *word == value; i++) __asm__ __volatile__("pause");
+        return *word == value ? 0 : -EAGAIN;
+    }
+    return -ENOSYS;
+}
+
+static long random_bytes(void *buffer, size_t size)
+{
+    if (size == 0) return 0;
+    return sgx_read_rand(buffer, size) == SGX_SUCCESS ? (long)size : -EIO;
+}
+
+static long answer(long number, long a, long b, long c, long d)
+{
+    switch (number) {
+    case SYS_mmap:
+        return map(b, d);
+    case SYS_munmap:
+        return unmap(a, b);
+    case SYS_mremap: /* the caller then copies */
+        return -ENOMEM;
+    case SYS_brk: /* no such area: the caller then maps */
+        return 0;
+    case SYS_mprotect: /* the heap is readable and writable for good */
+        return c & PROT_EXEC ? -EACCES : 0;
+    case SYS_futex:
+        return futex((volatile int *)a, b, (int)c);
+    case SYS_getrandom:
+        return random_bytes((void *)a, (size_t)b);
+    case SYS_gettid:
+        return __pthread_self()->tid;
+    case SYS_getpid:
+        return 1;
+    case SYS_rt_sigprocmask: /* there are no signals */
+        return 0;
+    case SYS_exit:
+    case SYS_exit_group:
+    case SYS_kill:
+    case SYS_tkill:
+    case SYS_tgkill:
+        tee_abort();
+    }
+    return -ENOSYS;
+}
+
+long tee_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+    (void)e, (void)f;
+    long result = answer(number, a, b, c, d);
+    if (result == -ENOSYS && number >= 0 && number < TEE_SYSCALLS)
+        __atomic_fetch_add(&tee_refused_syscalls[number], 1, __ATOMIC_RELAXED);
+    return result;
+}
+
+_Noreturn void abort(void)
+{
+    tee_abort();
+}
+
+_Noreturn void _Exit(int status)
+{
+    (void)status;
+    tee_abort();
+}
+
+/* A function's frame was overwritten. */
+_Noreturn void __stack_chk_fail(void)
+{
+    tee_abort();
+}
