@@ -96,6 +96,8 @@ def _untrusted_source(interface: Interface, *, prefix: bool) -> str:
     taken = _names(interface)
     out = _begin(interface)
     out.lines((f'#include "{interface.name}_u.h"', "", "#include <errno.h>", ""))
+    if not interface.ecalls:
+        return str(out)  # without ECALLs there are no OCALLs to come
     marshalling_structures(out, interface)
     for ocall in interface.ocalls:
         untrusted.bridge(out, interface, ocall, taken)

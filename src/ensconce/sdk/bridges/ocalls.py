@@ -67,7 +67,7 @@ class _Proxy:
         self.out.line(f"{kind} {self.ms};")
         self.out.line(f"{kind}* {self.local('lent')} = NULL;")
         self.out.line(f"edl_arena_t {self.arena};")
-        self.out.line(f"size_t {self.local('total')} = 0;")
+        self.out.line(f"size_t {self.local('total')} = EDL_PADDED(sizeof({self.ms}));")
         self.out.line(f"sgx_status_t {self.status} = SGX_SUCCESS;")
         for item in self.copied:
             self.out.line(f"size_t {self._length(item)} = 0;")
@@ -121,8 +121,6 @@ class _Proxy:
                 function = deep.reserve_name(structure)
                 count = self._count(item)
                 self.out.line(f"{function}(&{total}, {item.name}, {count}, &{self.status});")
-        self.out.line(f"if (!edl_reserve(&{total}, &{self.ms}, sizeof({self.ms})))")
-        self._refuse()
         self.out.line()
 
     def _count(self, item: Parameter) -> str:
