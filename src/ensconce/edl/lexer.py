@@ -7,7 +7,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from ensconce.edl.model import Position
-from ensconce.errors import FormatError
+from ensconce.errors import SourceError
 
 __all__ = ["MAX_NUMBER", "MAX_SOURCE", "Token", "TokenKind", "error", "scan", "without_comments"]
 
@@ -46,9 +46,9 @@ class Token(NamedTuple):
         return f'the string "{self.text}"' if self.kind is TokenKind.STRING else f"`{self.text}`"
 
 
-def error(position: Position, message: str) -> FormatError:
+def error(position: Position, message: str) -> SourceError:
     """Return the error that says `message` about a place in an EDL file."""
-    return FormatError(
+    return SourceError(
         f"{position}: {message}",
         source=position.source,
         line=position.line,

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ensconce sdk`: build enclaves."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from ensconce.cli import run
+from ensconce.cli.output import emit, json_option
+from ensconce.edl import load, stubs
+from ensconce.sdk import edger8r as edger8r_tool
+from ensconce.sdk.build import build as build_enclave
+
+__all__ = ["main_edger8r", "sdk"]
+
+_PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@click.group()
+def sdk() -> None:
+    """Build enclaves from C and EDL.
+
+    \b
+    Example:
+      ensconce sdk build enclave.c --edl enclave.edl --out enclave.so
+    """
+
+
+@sdk.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--edl", required=True, type=click.Path(path_type=Path), help="The interface.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The image to write.")
+@click.option("-I", "--include", multiple=True, help="A folder of headers.")
+@click.option("-D", "--define", multiple=True, metavar="NAME[=VALUE]", help="A macro.")
+@click.option("--search-path", multiple=True, help="A folder of EDL files to import.")
+@json_option
+def build(
+    sources: tuple[Path, ...],
+    edl: Path,
+    out: Path,
+    include: tuple[str, ...],
+    define: tuple[str, ...],
+    search_path: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Compile, link and check an enclave; `ensconce enclave sign` signs it.
+
+    \b
+    Example:
+      ensconce sdk build enclave.c --edl enclave.edl --out enclave.so
+    """
+    click.echo("building; the first build on a machine makes the trusted libraries", err=True)
+    image = build_enclave(
+        sources, edl, out, include=include, defines=define, search_paths=search_path
+    )
+    emit({"image": image, "size": image.stat().st_size}, as_json=as_json)
+
+
+@sdk.command()
+@click.argument("edl", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def stub(edl: Path) -> None:
+    """Print the Python type stub of an EDL file's ECALLs and OCALLs.
+
+    \b
+    Example:
+      ensconce sdk stub enclave.edl > hello.pyi
+    """
+    click.echo(stubs.stub(load(str(edl), edger8r_tool.read_source, [])), nl=False)
+
+
+@sdk.command(context_settings=_PASS_ON)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def edger8r(arguments: tuple[str, ...]) -> int:
+    """Generate the edge routines of an EDL file, with the vendor tool's options."""
+    made = edger8r_tool.generate(arguments)
+    if made.help:
+        click.echo(edger8r_tool.USAGE, nl=False)
+    for warning in made.warnings:
+        click.echo(f"{warning.position}: warning: {warning.message}", err=True)
+    edger8r_tool.write(made.files)
+    return 0
+
+
+def main_edger8r() -> None:
+    """Be the `sgx_edger8r` command."""
+    sys.exit(run(edger8r))
