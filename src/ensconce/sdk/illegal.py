@@ -9,6 +9,7 @@ is an invitation. Better to learn of them from the build.
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ensconce.errors import FormatError
 from ensconce.image.elf import (
@@ -67,13 +68,13 @@ def _structure(elf: Elf) -> Iterator[Finding]:
             yield Finding("a segment both writable and executable", segment.address)
         if segment.type == SegmentType.INTERP:
             yield Finding("a request for a dynamic linker", segment.address)
-    if elf.text_relocations:
-        yield Finding("relocations in code (DT_TEXTREL)")
-    if DynamicTag.REL in elf.dynamic:
-        yield Finding("relocations without addends (DT_REL)")
-    for relocation in elf.dynamic_relocations():
-        if relocation.type not in (RelocationType.RELATIVE, RelocationType.NONE):
-            yield Finding(f"a relocation of type {relocation.type}", relocation.address)
+    if elf.section(".note.sgxmeta") is None:
+        yield Finding("no room for the signer's metadata (.note.sgxmeta)")
+    yield from _symbols(elf)
+    yield from _relocations(elf)
+
+
+def _symbols(elf: Elf) -> Iterator[Finding]:
     exported = {symbol.name: symbol for symbol in elf.dynamic_symbols}
     for name in _NEEDED:
         if name not in exported:
@@ -81,8 +82,16 @@ def _structure(elf: Elf) -> Iterator[Finding]:
     for symbol in exported.values():
         if symbol.section == 0 and not symbol.weak:
             yield Finding(f"the undefined symbol {symbol.name}")
-    if elf.section(".note.sgxmeta") is None:
-        yield Finding("no room for the signer's metadata (.note.sgxmeta)")
+
+
+def _relocations(elf: Elf) -> Iterator[Finding]:
+    if elf.text_relocations:
+        yield Finding("relocations in code (DT_TEXTREL)")
+    if DynamicTag.REL in elf.dynamic:
+        yield Finding("relocations without addends (DT_REL)")
+    for relocation in elf.dynamic_relocations():
+        if relocation.type not in (RelocationType.RELATIVE, RelocationType.NONE):
+            yield Finding(f"a relocation of type {relocation.type}", relocation.address)
 
 
 class _Places:
@@ -109,7 +118,7 @@ def _code(elf: Elf, section: Section, places: _Places) -> Iterator[Finding]:
     """Decode a section from symbol to symbol."""
     code = bytes(elf.section_content(section))
     starts = places.starts(section)
-    for first, last in zip(starts, starts[1:], strict=False):
+    for first, last in pairwise(starts):
         at, end = first - section.address, last - section.address
         while at < end:
             instruction = decode(code, at)

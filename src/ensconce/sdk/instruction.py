@@ -31,9 +31,7 @@ _MODRM = _opcodes(
     "00-03 08-0b 10-13 18-1b 20-23 28-2b 30-33 38-3b 63 69 6b 80-81 83-8f c0-c1 c6-c7 d0-d3 d8-df"
     " f6-f7 fe-ff"
 )
-_BYTE = _opcodes(
-    "04 0c 14 1c 24 2c 34 3c 6a 6b 70-7f 80 83 a8 b0-b7 c0-c1 c6 cd e0-e7 eb"
-)
+_BYTE = _opcodes("04 0c 14 1c 24 2c 34 3c 6a 6b 70-7f 80 83 a8 b0-b7 c0-c1 c6 cd e0-e7 eb")
 _WORD_OR_LONG = _opcodes("05 0d 15 1d 25 2d 35 3d 68 69 81 a9 b8-bf c7")
 _LONG = _opcodes("e8-e9")
 _OFFSET = _opcodes("a0-a3")
@@ -84,9 +82,7 @@ def _decode(code: bytes, start: int) -> Instruction | None:
     modrm = code[at] if opcode in _MODRM else None
     if modrm is not None:
         at += _operand(code, at)
-    return Instruction(
-        at + _immediate(opcode, modrm, prefixes, rex) - start, 0, opcode, modrm
-    )
+    return Instruction(at + _immediate(opcode, modrm, prefixes, rex) - start, 0, opcode, modrm)
 
 
 def _immediate(opcode: int, modrm: int | None, prefixes: bytes, rex: int) -> int:

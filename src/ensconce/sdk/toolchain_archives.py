@@ -15,7 +15,20 @@ INCLUDE = TRUSTED / "include"
 
 # musl's folders that make no sense without an operating system.
 _NO_FOLDERS = frozenset(
-    "aio crypt ipc ldso linux mq passwd process sched select temp termios".split()
+    {
+        "aio",
+        "crypt",
+        "ipc",
+        "ldso",
+        "linux",
+        "mq",
+        "passwd",
+        "process",
+        "sched",
+        "select",
+        "temp",
+        "termios",
+    }
 )
 
 # Files whose job our own glue does, or that hold a system call in assembly.
@@ -137,9 +150,7 @@ def _plain(name: str) -> Callable[[Toolchain, Path], list[tuple[str, bytes]]]:
     """Compile a folder of ours on top of the libc."""
 
     def objects(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
-        flags = CompileFlags(
-            include=(TRUSTED / name, INCLUDE, TRUSTED / "trts"), extra=_OUR_FLAGS
-        )
+        flags = CompileFlags(include=(TRUSTED / name, INCLUDE, TRUSTED / "trts"), extra=_OUR_FLAGS)
         result = []
         for source in _ours(name):
             output = folder / f"{source.name}.o"

@@ -83,7 +83,7 @@ int tee_start(const struct system_features *host)
         tee_base = g_global_data.elrange_start_address;
         tee_size = g_global_data.elrange_size;
     }
-    if (!sgx_is_outside_enclave(host, sizeof *host)) return SGX_ERROR_UNEXPECTED;
+    if (host == NULL || !sgx_is_outside_enclave(host, sizeof *host)) return SGX_ERROR_UNEXPECTED;
     __asm__ __volatile__("lfence" ::: "memory");
     read_features(host);
     if (read_attributes() != 0) return SGX_ERROR_UNEXPECTED;
@@ -123,6 +123,12 @@ int tee_start_thread(uintptr_t tcs)
     fill_thread_local_storage(thread);
     tee_libc_start_thread(thread);
     return SGX_SUCCESS;
+}
+
+/* Where a thread-local variable is, for code that was compiled to ask: there is one module. */
+void *__tls_get_addr(const uint64_t index[2])
+{
+    return (char *)tee_thread()->tls + index[1];
 }
 
 void tee_construct(void)

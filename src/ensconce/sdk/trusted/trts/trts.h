@@ -58,10 +58,11 @@ void tee_libc_exit(void);
 /* 0 when the CPU has what the crypto library needs; the library is linked on demand. */
 int tee_crypto_start(uint64_t cpu_features, uint64_t xfrm) __attribute__((__weak__));
 
+/* This TCS's thread data, NULL before its first ECALL; volatile, as that ECALL changes it. */
 static inline struct thread_data *tee_thread(void)
 {
     struct thread_data *self;
-    __asm__("mov %%gs:0, %0" : "=r"(self));
+    __asm__ __volatile__("mov %%gs:0, %0" : "=r"(self));
     return self;
 }
 

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Enclaves that several tests look at, built once."""
+
+from pathlib import Path
+
+import pytest
+
+from ensconce.sdk.build import build
+from ensconce.sdk.toolchain import Toolchain
+
+_EXAMPLE = Path(__file__).parents[2] / "examples" / "01-hello-world"
+_RUNTIME = Path(__file__).parent / "runtime"
+
+
+@pytest.fixture(scope="session")
+def toolchain() -> Toolchain:
+    """Return the wheel's toolchain, with the cache that developers have anyway."""
+    return Toolchain.find()
+
+
+@pytest.fixture(scope="session")
+def hello_world(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the unsigned image of examples/01-hello-world."""
+    output = tmp_path_factory.mktemp("hello") / "hello.so"
+    return build([_EXAMPLE / "enclave.c"], _EXAMPLE / "enclave.edl", output, toolchain=toolchain)
+
+
+@pytest.fixture(scope="session")
+def runtime_image(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the unsigned image of the enclave that tries the trusted runtime."""
+    output = tmp_path_factory.mktemp("runtime") / "runtime.so"
+    return build([_RUNTIME / "runtime.c"], _RUNTIME / "runtime.edl", output, toolchain=toolchain)
