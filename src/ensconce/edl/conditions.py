@@ -87,8 +87,8 @@ def _expand(tokens: list[str], macro: Callable[[str], str | None]) -> list[str]:
             done.append(_defined(pending, macro))
         elif _is_name(word) and word not in hidden:
             body = macro(word)
-            inside = [(item, hidden | {word}) for item in reversed(_split(body or "0"))]
-            pending += inside if body is not None else [("0", hidden)]
+            inside = _split("0" if body is None else body)
+            pending += [(item, hidden | {word}) for item in reversed(inside)]
         else:
             done.append("0" if _is_name(word) else word)
     raise ConditionError("the condition's macros expand without end")
@@ -146,8 +146,11 @@ class _Reader:
         if match is None:
             raise ConditionError(f"`{word[:40]}` is no number")
         digits = match[1]
-        octal = digits.isdigit() and digits.startswith("0") and digits.strip("01234567") == ""
-        return _wrap(int(digits, 8 if octal else 0 if not digits.isdigit() else 10))
+        base = 16 if digits[:2] in ("0x", "0X") else 8 if digits.startswith("0") else 10
+        try:
+            return _wrap(int(digits, base))
+        except ValueError:
+            raise ConditionError(f"`{digits}` is no octal number") from None
 
 
 def _wrap(value: int) -> int:

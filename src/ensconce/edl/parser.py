@@ -49,7 +49,6 @@ _SINGLE_TYPES = _words(
     "size_t wchar_t void"
 )
 _TYPE_WORDS = _SINGLE_TYPES | {"short", "long", "unsigned"}
-_RESERVED = _WORDS | _TYPE_WORDS
 _C_KEYWORDS = _words(
     "auto break case continue default do else extern for goto if inline register restrict return "
     "signed sizeof static switch typedef volatile while"
@@ -157,9 +156,9 @@ class _Parser:
         return int(self._advance().text)
 
     def _identifier(self, what: str) -> Token:
-        if self.token.kind is not TokenKind.NAME:
+        if self.token.kind is not TokenKind.NAME or self.token.text in _TYPE_WORDS:
             raise self._unexpected(what)
-        if self.token.text in _RESERVED or self.token.text in _C_KEYWORDS:
+        if self.token.text in _WORDS or self.token.text in _C_KEYWORDS:
             raise error(
                 self.token.position,
                 f"`{self.token.text}` is a word of the language: choose another name for {what}",
