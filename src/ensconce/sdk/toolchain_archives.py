@@ -75,7 +75,7 @@ class _Archive:
     def ingredients(self) -> Iterator[bytes]:
         """Yield all that the library depends on, beyond the toolchain."""
         yield _recipe()
-        for folder in sorted({"include", *self.folders}):
+        for folder in self.folders:
             for path in sorted((TRUSTED / folder).rglob("*")):
                 if path.is_file():
                     yield str(path.relative_to(TRUSTED)).encode()
@@ -123,23 +123,27 @@ def _musl_include(toolchain: Toolchain) -> tuple[Path, ...]:
     )
 
 
-def _libc(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
-    """Compile musl with every system call a call of ours, and the glue under it."""
-    include = _musl_include(toolchain)
+def _musl(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+    """Compile musl with every system call a call of ours."""
     crash = ("-include", str(TRUSTED / "tstdc" / "override" / "crash.h"))
-    musl = CompileFlags(
-        include=include, defines=("_XOPEN_SOURCE=700",), extra=(*_MUSL_FLAGS, *crash)
+    flags = CompileFlags(
+        include=_musl_include(toolchain),
+        defines=("_XOPEN_SOURCE=700",),
+        extra=(*_MUSL_FLAGS, *crash),
     )
-    glue = CompileFlags(
-        include=(*include, toolchain.library / "include", INCLUDE, TRUSTED / "trts"),
+    sources = musl_sources(toolchain.library / "libc" / "musl")
+    return toolchain.compile_group(sources, flags, folder)
+
+
+def _glue(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+    """Compile what musl stands on; it knows musl's internals and the runtime's."""
+    own = (toolchain.library / "include", INCLUDE, TRUSTED / "trts")
+    flags = CompileFlags(
+        include=(*_musl_include(toolchain), *own),
         defines=("_GNU_SOURCE",),
         extra=(*_MUSL_FLAGS, "-std=c11"),
     )
-    sources = musl_sources(toolchain.library / "libc" / "musl")
-    return [
-        *toolchain.compile_group(_ours("tstdc"), glue, folder),
-        *toolchain.compile_group(sources, musl, folder),
-    ]
+    return toolchain.compile_group(_ours("tstdc"), flags, folder)
 
 
 def _ours(folder: str) -> list[Path]:
@@ -177,10 +181,11 @@ def _compiler_runtime(toolchain: Toolchain, folder: Path) -> list[tuple[str, byt
 
 # The runtime first: it is linked whole.
 _ARCHIVES = (
-    _Archive("libtee_trts.a", _plain("trts"), ("trts",)),
-    _Archive("libtee_tservice.a", _plain("tservice"), ("tservice", "trts")),
+    _Archive("libtee_trts.a", _plain("trts"), ("include", "trts")),
+    _Archive("libtee_tservice.a", _plain("tservice"), ("include", "trts", "tservice")),
     _Archive("libtee_tcrypto.a", _crypto, ("tcrypto",)),
-    _Archive("libtee_tstdc.a", _libc, ("tstdc", "trts")),
+    _Archive("libtee_tstdc.a", _glue, ("include", "trts", "tstdc")),
+    _Archive("libtee_musl.a", _musl, ("tstdc/override",)),
     _Archive("libtee_rt.a", _compiler_runtime, ()),
 )
 
