@@ -148,6 +148,11 @@ class EnclaveElf:
         """
         if any(name in self.symbols for name in _SIMULATION_SYMBOLS):
             return Mode.SIM
+        return Mode.HW if self.holds_enclu else Mode.SIM
+
+    @cached_property
+    def holds_enclu(self) -> bool:
+        """Whether any executable part of the file holds the bytes of ENCLU."""
         parts = [
             self.elf.content(segment.offset, segment.file_size, "a segment")
             for segment in self.segments
@@ -157,7 +162,7 @@ class EnclaveElf:
             for section in self.elf.sections
             if section.flags & SectionFlags.EXECINSTR
         ]
-        return Mode.HW if any(_ENCLU.search(part) for part in parts) else Mode.SIM
+        return any(_ENCLU.search(part) for part in parts)
 
     @cached_property
     def relocated_pages(self) -> frozenset[int]:

@@ -6,7 +6,7 @@ memory. Versions 1.3 to 3.3 share this layout; a major version above 10 adds an 
 Offsets in it are relative to the copy's first byte.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import KEEP, IntEnum, IntFlag
 from typing import Annotated
@@ -35,6 +35,7 @@ __all__ = [
     "PageAttributes",
     "PatchEntry",
     "SharedObject",
+    "parse_layout",
 ]
 
 MAGIC = 0x86A80294635D0E4C
@@ -214,7 +215,7 @@ class Metadata:
     layout: tuple[LayoutEntry | LayoutGroup, ...]
     patches: tuple[PatchEntry, ...]
     elrange: Elrange | None
-    shared_object: SharedObject | None
+    extensions: Mapping[int, ExtendEntry]
 
     @classmethod
     def parse(cls, data: memoryview, *, source: str, offset: int = 0) -> "Metadata":
@@ -237,6 +238,14 @@ class Metadata:
     def version(self) -> tuple[int, int]:
         """The version, major and minor, without the mark of a fixed ELRANGE."""
         return (self.header.version >> 32) % _ELRANGE_MAJOR, self.header.version & 0xFFFFFFFF
+
+    @property
+    def shared_object(self) -> SharedObject | None:
+        """The second ELF file that is loaded with the enclave's own, if there is one."""
+        entry = self.extensions.get(ExtendId.SHARED_OBJECT)
+        if entry is None or entry.size != SharedObject.SIZE:
+            return None
+        return SharedObject.parse(self.content(entry.offset, SharedObject.SIZE))
 
     def content(self, offset: int, size: int) -> memoryview:
         """Return bytes of this copy."""
@@ -289,18 +298,18 @@ class _Parser:
             table = self.table(Directory.ELRANGE, Elrange.SIZE)
             elrange = Elrange.parse(table[: Elrange.SIZE], source=self.source)
             self.check_elrange(elrange)
-        shared = None
+        extensions = {}
         if _has_extend_table(major % _ELRANGE_MAJOR, minor):
-            shared = self.shared_object()
+            extensions = {entry.id: entry for entry in self.extensions()}
         metadata = Metadata(
             self.source,
             self.offset,
             self.data,
             self.header,
-            tuple(_layout_item(row) for row in self.rows(Directory.LAYOUT)),
-            tuple(PatchEntry.parse(row) for row in self.rows(Directory.PATCH)),
+            parse_layout(self.table(Directory.LAYOUT, LayoutEntry.SIZE)),
+            self.patches(),
             elrange,
-            shared,
+            extensions,
         )
         self.check_patches(metadata.patches)
         self.check_layout(metadata.layout)
@@ -321,11 +330,22 @@ class _Parser:
             raise self.error(f"has a {which.name} table of {directory.size} bytes")
         return self.content(directory.offset, directory.size, f"its {which.name} table")
 
-    def rows(self, which: Directory) -> Iterator[memoryview]:
-        """Yield the rows of a table of 32-byte rows."""
-        table = self.table(which, 32)
-        for at in range(0, len(table), 32):
-            yield table[at : at + 32]
+    def patches(self) -> tuple[PatchEntry, ...]:
+        """Return the table of patches."""
+        table = self.table(Directory.PATCH, PatchEntry.SIZE)
+        return tuple(
+            PatchEntry.parse(table[at : at + PatchEntry.SIZE])
+            for at in range(0, len(table), PatchEntry.SIZE)
+        )
+
+    def extensions(self) -> Iterator[ExtendEntry]:
+        """Yield the optional parts that are there."""
+        table = self.table(Directory.EXTEND, ExtendEntry.SIZE)
+        for at in range(0, len(table), ExtendEntry.SIZE):
+            entry = ExtendEntry.parse(table[at : at + ExtendEntry.SIZE])
+            if entry.offset and entry.size:
+                self.content(entry.offset, entry.size, "an extension")
+                yield entry
 
     def check_header(self, available: int) -> None:
         """Check sizes, version and policy."""
@@ -406,24 +426,16 @@ class _Parser:
         if last > self.header.enclave_size:
             raise self.error(f"puts pages at {last:#x}, outside the enclave")
 
-    def shared_object(self) -> SharedObject | None:
-        """Return the entry of a second ELF file, if the extend table has one."""
-        table = self.table(Directory.EXTEND, ExtendEntry.SIZE)
-        for at in range(0, len(table), ExtendEntry.SIZE):
-            entry = ExtendEntry.parse(table[at : at + ExtendEntry.SIZE])
-            if entry.id == ExtendId.SHARED_OBJECT and entry.offset and entry.size:
-                row = self.content(entry.offset, SharedObject.SIZE, "a shared object")
-                return SharedObject.parse(row)
-        return None
-
 
 def _has_extend_table(major: int, minor: int) -> bool:
     """Return whether a version knows the extend table."""
     return major > 3 or (major == 3 and minor >= 2) or (major == 1 and minor >= 5)
 
 
-def _layout_item(row: memoryview) -> LayoutEntry | LayoutGroup:
-    """Return a row of the layout table as what it is."""
-    if row[1] & _GROUP_FLAG >> 8:
-        return LayoutGroup.parse(row)
-    return LayoutEntry.parse(row)
+def parse_layout(table: memoryview) -> tuple[LayoutEntry | LayoutGroup, ...]:
+    """Return the rows of a layout table, a whole number of them."""
+    rows = (table[at : at + LayoutEntry.SIZE] for at in range(0, len(table), LayoutEntry.SIZE))
+    return tuple(
+        LayoutGroup.parse(row) if row[1] & _GROUP_FLAG >> 8 else LayoutEntry.parse(row)
+        for row in rows
+    )
