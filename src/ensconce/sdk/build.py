@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ensconce import edl as edl_language
-from ensconce.errors import ConfigError
+from ensconce.errors import ConfigError, ToolchainError
 from ensconce.sdk.bridges import trusted_files
 from ensconce.sdk.illegal import check_image
 from ensconce.sdk.toolchain import USER_FLAGS, CompileFlags, Toolchain
@@ -37,7 +37,6 @@ def build(
     for file in (edl, *files):
         if not file.is_file():
             raise ConfigError(f"There is no file {file} to build an enclave from")
-    archives = trusted_archives(toolchain)
     with toolchain.work_folder() as folder:
         bridges = _write_bridges(edl, search_paths, folder)
         flags = CompileFlags(
@@ -50,12 +49,24 @@ def build(
             objects.append(folder / f"{number}.o")
             toolchain.compile(source, objects[-1], flags)
         image = folder / output.name
-        toolchain.link(objects, archives, image)
+        _link(toolchain, objects, image)
         content = image.read_bytes()
         check_image(content, str(output))
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(content)
     return output
+
+
+def _link(toolchain: Toolchain, objects: Sequence[Path], image: Path) -> None:
+    """Link with the libraries at hand first: most enclaves need no more."""
+    archives = trusted_archives(toolchain, complete=False)
+    try:
+        toolchain.link(objects, archives, image)
+    except ToolchainError:
+        every = trusted_archives(toolchain)
+        if len(every) == len(archives):
+            raise
+        toolchain.link(objects, every, image)
 
 
 def _folders(files: Iterable[Path]) -> list[Path]:

@@ -31,6 +31,48 @@ _NO_FOLDERS = frozenset(
     }
 )
 
+# musl's folders and files that most programs need some of; the rest is built when a link asks.
+_COMMON_FOLDERS = frozenset(
+    {
+        "ctype",
+        "env",
+        "errno",
+        "exit",
+        "internal",
+        "linux",
+        "locale",
+        "malloc",
+        "mman",
+        "multibyte",
+        "prng",
+        "setjmp",
+        "stdio",
+        "stdlib",
+        "string",
+    }
+)
+_COMMON_FILES = frozenset(
+    {
+        "math/__fpclassifyl",
+        "math/__signbitl",
+        "math/copysignl",
+        "math/fmodl",
+        "math/frexpl",
+        "math/scalbn",
+        "math/scalbnl",
+        "thread/__lock",
+        "thread/__syscall_cp",
+        "thread/__wait",
+        "thread/default_attr",
+        "thread/vmlock",
+        "unistd/close",
+        "unistd/isatty",
+        "unistd/lseek",
+        "unistd/read",
+        "unistd/write",
+    }
+)
+
 # Files whose job our own glue does, or that hold a system call in assembly.
 _NO_FILES = frozenset(
     {
@@ -71,6 +113,7 @@ class _Archive:
     name: str
     objects: Callable[[Toolchain, Path], list[tuple[str, bytes]]]
     folders: tuple[str, ...]
+    on_demand: bool = False
 
     def ingredients(self) -> Iterator[bytes]:
         """Yield all that the library depends on, beyond the toolchain."""
@@ -123,16 +166,32 @@ def _musl_include(toolchain: Toolchain) -> tuple[Path, ...]:
     )
 
 
-def _musl(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
-    """Compile musl with every system call a call of ours."""
-    crash = ("-include", str(TRUSTED / "tstdc" / "override" / "crash.h"))
-    flags = CompileFlags(
-        include=_musl_include(toolchain),
-        defines=("_XOPEN_SOURCE=700",),
-        extra=(*_MUSL_FLAGS, *crash),
-    )
-    sources = musl_sources(toolchain.library / "libc" / "musl")
-    return toolchain.compile_group(sources, flags, folder)
+def _is_common(source: Path) -> bool:
+    """Say whether a file of musl is among those that most programs need."""
+    folder, name = source.parts[source.parts.index("src") + 1], source.stem
+    return folder in _COMMON_FOLDERS or f"{folder}/{name}" in _COMMON_FILES
+
+
+def _musl(*, common: bool) -> Callable[[Toolchain, Path], list[tuple[str, bytes]]]:
+    """Compile half of musl with every system call a call of ours."""
+
+    def objects(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+        crash = ("-include", str(TRUSTED / "tstdc" / "override" / "crash.h"))
+        flags = CompileFlags(
+            include=_musl_include(toolchain),
+            defines=("_XOPEN_SOURCE=700",),
+            extra=(*_MUSL_FLAGS, *crash),
+        )
+        sources = musl_sources(toolchain.library / "libc" / "musl")
+        chosen = [source for source in sources if _is_common(source) == common]
+        # The wheel's musl leaves these two to the compiler's runtime.
+        zig = ("memcpy", "memmove") if common else ()
+        return [
+            *toolchain.compile_group(chosen, flags, folder),
+            *(_from_compiler_runtime(toolchain, f"compiler_rt/{name}", folder) for name in zig),
+        ]
+
+    return objects
 
 
 def _glue(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
@@ -174,9 +233,13 @@ def _crypto(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
 
 def _compiler_runtime(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
     """Compile the functions that compilers call for what the processor cannot."""
+    return [_from_compiler_runtime(toolchain, "compiler_rt", folder)]
+
+
+def _from_compiler_runtime(toolchain: Toolchain, name: str, folder: Path) -> tuple[str, bytes]:
     output = folder / "zig.o"
-    toolchain.compile_zig(toolchain.library / "compiler_rt.zig", output)
-    return [("compiler_rt.zig", output.read_bytes())]
+    toolchain.compile_zig(toolchain.library / f"{name}.zig", output)
+    return f"{Path(name).name}.zig", output.read_bytes()
 
 
 # The runtime first: it is linked whole.
@@ -185,17 +248,23 @@ _ARCHIVES = (
     _Archive("libtee_tservice.a", _plain("tservice"), ("include", "trts", "tservice")),
     _Archive("libtee_tcrypto.a", _crypto, ("tcrypto",)),
     _Archive("libtee_tstdc.a", _glue, ("include", "trts", "tstdc")),
-    _Archive("libtee_musl.a", _musl, ("tstdc/override",)),
-    _Archive("libtee_rt.a", _compiler_runtime, ()),
+    _Archive("libtee_musl.a", _musl(common=True), ("tstdc/override",)),
+    _Archive("libtee_musl_more.a", _musl(common=False), ("tstdc/override",), on_demand=True),
+    _Archive("libtee_rt.a", _compiler_runtime, (), on_demand=True),
 )
 
 
-def trusted_archives(toolchain: Toolchain) -> list[Path]:
-    """Return the libraries an enclave is linked with, building those that are not in the cache."""
+def trusted_archives(toolchain: Toolchain, *, complete: bool = True) -> list[Path]:
+    """Return the libraries an enclave is linked with, building those that are not in the cache.
+
+    Unless `complete`, those that few programs need are left out when they would have to be built.
+    """
     paths = []
     for archive in _ARCHIVES:
         path = toolchain.cached(archive.name, archive.ingredients())
         if not path.exists():
+            if archive.on_demand and not complete:
+                continue
             with toolchain.work_folder() as folder:
                 write_archive(toolchain, archive.objects(toolchain, folder), path, folder)
         paths.append(path)
