@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 CORE = sorted(str(path) for path in Path("csrc").glob("*.c"))
+HIDDEN = ["-fvisibility=hidden"]  # the assembly calls C functions and reads tables directly
 
 setup(
     ext_modules=[
@@ -14,7 +15,8 @@ setup(
             sources=CORE,
             depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", "1")],
-            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"],
+            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", *HIDDEN],
+            extra_link_args=["-Wl,-z,now"],  # no lazy binding inside a signal handler
             py_limited_api=True,
         )
     ],
