@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Make room in a full EPC, as the kernel's reclaimer does, over all enclaves of a processor."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Protocol, cast
+
+from ensconce.errors import Fault
+from ensconce.isa.leaves import ErrorCode
+from ensconce.machine.encls_paging import etrack
+from ensconce.machine.processor import Processor
+from ensconce.machine.secs_page import SecsPage
+
+__all__ = ["Owner", "Reclaimer", "shoot_down"]
+
+_BATCH = 32
+_COMPLAIN = 5.0
+_PAUSE = 20e-6
+
+_logger = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """An enclave as the driver knows it, whose pages can be reclaimed."""
+
+    secs: SecsPage
+
+    def block(self, first: int, end: int) -> list[int]:
+        """Unmap and EBLOCK what is in the EPC of a range; return those pages. Lock held."""
+
+    def write_back(self, pages: Iterable[int]) -> None:
+        """EWB pages that were blocked and tracked. Lock held."""
+
+
+class Reclaimer:
+    """Pages in the order in which they came into the EPC; the oldest go first.
+
+    The real reclaimer passes over pages that were used lately, by their accessed bit, which
+    can't be had here.
+    """
+
+    def __init__(self, cpu: Processor) -> None:
+        self._cpu = cpu
+        self._queue: deque[tuple[Owner, int, int]] = deque()
+        self._working = 0
+
+    @classmethod
+    def of(cls, cpu: Processor) -> "Reclaimer":
+        """Return the one reclaimer of a processor."""
+        with cpu.lock:
+            return cast(Reclaimer, cpu.system_software.setdefault(cls, cls(cpu)))
+
+    def add(self, owner: Owner, first: int, end: int) -> None:
+        """Make pages reclaimable. Lock held."""
+        if self._queue:
+            last, start, stop = self._queue[-1]
+            if last is owner and stop == first:
+                self._queue[-1] = (owner, start, end)
+                return
+        self._queue.append((owner, first, end))
+
+    def drop(self, owner: Owner) -> None:
+        """Forget an enclave. Lock held."""
+        self._queue = deque(run for run in self._queue if run[0] is not owner)
+
+    def reclaim(self, needed: int) -> bool:
+        """Evict at least some of the pages needed; False where there is nothing to evict.
+
+        The lock must not be held: threads have to leave their enclaves meanwhile.
+        """
+        with self._cpu.lock:
+            chosen = self._choose(max(needed, _BATCH))
+            self._working += 1
+        try:
+            if not chosen:
+                time.sleep(_PAUSE)
+                return self._working > 1
+            for owner, pages in chosen:
+                shoot_down(self._cpu, owner.secs, pages)
+            with self._cpu.lock:
+                for owner, pages in chosen:
+                    owner.write_back(pages)
+            return True
+        finally:
+            with self._cpu.lock:
+                self._working -= 1
+
+    def _choose(self, wanted: int) -> list[tuple[Owner, list[int]]]:
+        """Take pages off the queue and block them, grouped by enclave."""
+        chosen: dict[int, tuple[Owner, list[int]]] = {}
+        found = 0
+        while self._queue and found < wanted:
+            owner, first, end = self._queue.popleft()
+            cut = min(end, first + wanted - found)
+            if cut < end:
+                self._queue.appendleft((owner, cut, end))
+            pages = owner.block(first, cut)
+            if pages:
+                chosen.setdefault(id(owner), (owner, []))[1].extend(pages)
+                found += len(pages)
+        return list(chosen.values())
+
+
+def shoot_down(cpu: Processor, secs: SecsPage, pages: Sequence[int] = ()) -> None:
+    """ETRACK, and wait until no thread inside could use pages that were blocked before.
+
+    The lock must not be held.
+    """
+    while True:
+        try:
+            etrack(cpu, secs)
+            break
+        except Fault as fault:
+            if fault.code is not ErrorCode.PREV_TRK_INCMPL:
+                return  # the enclave was lost meanwhile: there is nothing to wait for
+            _wait(secs, secs.core.epoch, ())
+    _wait(secs, secs.core.epoch, pages)
+
+
+def _wait(secs: SecsPage, epoch: int, pages: Sequence[int]) -> None:
+    """Kick threads until none is inside that entered before an epoch, and none runs on `pages`."""
+    begun = 0.0
+    while secs.core.inside_before(epoch) or any(secs.pinned(page) for page in pages):
+        now = time.monotonic()
+        begun = begun or now
+        if now - begun > _COMPLAIN:
+            _logger.warning("event=thread_does_not_leave eid=%d", secs.eid)
+            begun = now
+        secs.core.kick()
+        time.sleep(_PAUSE)
