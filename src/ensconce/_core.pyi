@@ -6,8 +6,10 @@ processor's. Every constructor of `Enclave` and `Call` raises `ensconce.errors.D
 machine that cannot run enclaves (no FSGSBASE); importing the module works everywhere.
 """
 
-from collections.abc import Buffer, Callable
+from collections.abc import Callable
 from typing import final
+
+from typing_extensions import Buffer
 
 def reserve(size: int, /) -> int:
     """Reserve `size` bytes, a power of two, naturally aligned and inaccessible; return the base."""
@@ -144,7 +146,7 @@ class Enclave:
     ) -> None:
         """Add a TCS, or replace one that is idle; EnclaveError while a thread uses it."""
 
-    def block_tcs(self, offset: int, blocked: bool, /) -> None:  # noqa: FBT001 # as the instruction
+    def block_tcs(self, offset: int, blocked: bool, /) -> None:
         """Make entries by a TCS raise #PF, or not."""
 
     def remove_tcs(self, offset: int, /) -> None:
@@ -165,7 +167,7 @@ class Enclave:
     def kick(self) -> None:
         """Force an AEX in every thread that runs in the enclave, and wait until each has left."""
 
-    def enable(self, on: bool, /) -> None:  # noqa: FBT001 # a state, not an option
+    def enable(self, on: bool, /) -> None:
         """Allow entries (after EINIT), or make them raise #GP."""
 
     def close(self) -> None:
