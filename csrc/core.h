@@ -303,9 +303,12 @@ void core_thunk_leave(void);
 void core_thunk_aep(void);
 uint64_t core_probe(volatile void *address, uint64_t *fault_address);
 int core_read_byte(const volatile void *address);
+void core_raise_ud(void);
+void core_raise_gp(void);
 extern const uint8_t core_window_begin[], core_window_end[], core_exempt_begin[], core_exempt_end[];
 extern const uint8_t core_probe_access[], core_probe_failed[];
 extern const uint8_t core_read_access[], core_read_failed[];
+extern const uint8_t core_ud_access[], core_gp_access[];
 
 /* enter.c */
 int core_enter(struct core_frame *f, uint32_t function);
@@ -324,6 +327,8 @@ uint8_t *core_gprsgx(const struct core_enclave *enclave, uint64_t frame_offset);
 void core_set_error_code(struct core_frame *f, uint32_t error_code);
 
 /* trap.c */
+extern bool core_rewrites_enclu;
+void core_trap_init(void);
 void core_trap(int signal, siginfo_t *info, ucontext_t *context, struct core_frame *f);
 bool core_host_fault(int signal, siginfo_t *info, ucontext_t *context);
 bool core_host_cpuid(ucontext_t *context);

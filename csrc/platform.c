@@ -78,6 +78,8 @@ static void start(void) {
     if (started == 0)
         started = core_signals_init();
     if (started == 0)
+        core_trap_init();
+    if (started == 0)
         started = -pthread_atfork(before_nothing, before_nothing, in_child);
 }
 
