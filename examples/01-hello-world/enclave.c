@@ -9,11 +9,11 @@
 #include "sgx_tseal.h"
 #include "sgx_utils.h"
 
-static uint64_t answered;
+static uint64_t calls;
 
 static void count(void)
 {
-    __atomic_fetch_add(&answered, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);
 }
 
 void greet(const char *name, char *greeting, size_t size)
@@ -87,7 +87,7 @@ int unseal(const uint8_t *sealed, uint32_t sealed_size, uint8_t *secret, uint32_
     return (int)sgx_unseal_data(blob, NULL, NULL, secret, written);
 }
 
-uint64_t calls(void)
+uint64_t answered(void)
 {
-    return __atomic_load_n(&answered, __ATOMIC_RELAXED);
+    return __atomic_load_n(&calls, __ATOMIC_RELAXED);
 }
