@@ -308,6 +308,7 @@ int core_enter(struct core_frame *f, uint32_t function) {
     f->thread = core_thread_self();
     if (!f->thread || !core_reserve_slot(f->thread))
         return -ENOMEM;
+    f->xsave = f->thread->slots[f->thread->depth]; /* ERESUME fills it before it goes */
     int result = enter(f, function);
     if (f->enclave)
         core_enclave_release(f->enclave);
