@@ -9,11 +9,13 @@
 
 #include "sgx_trts.h"
 #include "sgx_trts_exception.h"
+#include "sgx_utils.h"
 
 extern uint32_t tee_refused_syscalls[];
 
 static int constructor_runs;
 static int seen;
+static uint64_t seen_address;
 static void *handler;
 static int *pointer_to_be_relocated = &constructor_runs;
 static __thread int per_thread = 40;
@@ -60,11 +62,12 @@ uint64_t allocate(size_t size, int rounds)
 /* Step over the faulting instruction (its length is in RBX), with 77 in RAX. */
 static int rescue_by_rbx(sgx_exception_info_t *info)
 {
-    seen = info->exception_vector;
-    if (info->exception_vector != SGX_EXCEPTION_VECTOR_DE &&
-        info->exception_vector != SGX_EXCEPTION_VECTOR_UD)
-        return EXCEPTION_CONTINUE_SEARCH;
     int ignored;
+    seen = info->exception_vector;
+    seen_address = info->exinfo.faulting_address;
+    if (info->exception_vector == SGX_EXCEPTION_VECTOR_BP ||
+        info->exinfo.faulting_address == 16) /* one address that nobody may rescue from */
+        return EXCEPTION_CONTINUE_SEARCH;
     host(&ignored, 1000 + (int)info->exception_vector);
     info->cpu_context.rip += info->cpu_context.rbx;
     info->cpu_context.rax = 77;
@@ -94,9 +97,36 @@ int divide(int left, int right, int rescue)
     return intact == 0 ? quotient : -1;
 }
 
-int read_at(uint64_t address)
+int read_at(uint64_t address, int rescue)
 {
-    return *(volatile int *)address;
+    int64_t result = 0;
+    prepare(rescue);
+    __asm__ __volatile__("movl (%%rcx), %%eax" : "+a"(result) : "b"(2L), "c"(address) : "memory");
+    return (int)result;
+}
+
+uint64_t address_seen(void)
+{
+    return seen_address;
+}
+
+int verify_own_report(uint32_t changed)
+{
+    sgx_target_info_t target;
+    sgx_report_t report;
+    sgx_self_target(&target);
+    if (sgx_create_report(&target, NULL, &report) != SGX_SUCCESS) return -1;
+    if (changed < sizeof report) ((uint8_t *)&report)[changed] ^= 1;
+    return (int)sgx_verify_report(&report);
+}
+
+int derive(uint16_t name, uint16_t policy, uint16_t isv_svn, uint8_t *key)
+{
+    sgx_key_request_t request = {.key_name = name, .key_policy = policy, .isv_svn = isv_svn};
+    sgx_key_128bit_t derived;
+    int status = (int)sgx_get_key(&request, &derived);
+    memcpy(key, derived, sizeof derived);
+    return status;
 }
 
 int undefined(int rescue)
