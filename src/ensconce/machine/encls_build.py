@@ -58,7 +58,7 @@ def _check_frame(cpu: Processor, secs: Secs) -> None:
     """Check XFRM, MISCSELECT and that an SSA frame holds what they select."""
     if not secs.attributes.xfrm.legal:
         raise Fault(Vector.GP, f"ECREATE: XFRM {int(secs.attributes.xfrm):#x} is illegal")
-    if secs.misc_select & ~cpu.cpuid.misc_select:
+    if int(secs.misc_select) & ~int(cpu.cpuid.misc_select):
         raise Fault(Vector.GP, f"ECREATE: MISCSELECT {int(secs.misc_select):#x} is unsupported")
     needed = xsave_size(int(secs.attributes.xfrm)) + GprSgx.SIZE
     needed += ExInfo.SIZE if secs.misc_select else 0

@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING
 
 from ensconce.errors import Fault
 from ensconce.isa.leaves import ErrorCode
+from ensconce.isa.paging import VA_SLOTS
 from ensconce.isa.secinfo import PAGE_SIZE
 from ensconce.isa.ssa import Vector
 from ensconce.isa.tcs import Tcs, TcsFlags
-from ensconce.machine.epc import BLOCKED, MODIFIED, PENDING, REG, SECINFO_MASK, TCS, TYPE
+from ensconce.machine.epc import BLOCKED, MODIFIED, PENDING, REG, SECINFO_MASK, TCS, TYPE, VaPage
 
 if TYPE_CHECKING:
     from ensconce.machine.processor import Processor
     from ensconce.machine.secs_page import SecsPage
 
-__all__ = ["RdInfo", "RdInfoStatus", "edbgrd", "edbgwr", "erdinfo"]
+__all__ = ["RdInfo", "RdInfoStatus", "edbgrd", "edbgrd_va", "edbgwr", "erdinfo"]
 
 _WORD = struct.Struct("<Q")
 _TCS_LIMIT = Tcs.offset_of("reserved")
 _TCS_FLAGS = Tcs.offset_of("flags")
+_KNOWN_FLAGS = int(TcsFlags.DBGOPTIN | TcsFlags.AEXNOTIFY)
 
 
 class RdInfoStatus(IntFlag):
@@ -60,7 +62,7 @@ def edbgwr(cpu: Processor, secs: SecsPage, address: int, value: int) -> None:
         if entry & TYPE == TCS:
             if address % PAGE_SIZE != _TCS_FLAGS:
                 raise Fault(Vector.GP, "EDBGWR: of a TCS only FLAGS can be written")
-            if value & ~(TcsFlags.DBGOPTIN | TcsFlags.AEXNOTIFY):
+            if value & ~_KNOWN_FLAGS:
                 raise Fault(Vector.GP, "EDBGWR: a reserved bit of TCS.FLAGS is set")
             secs.store_tcs(page)
         _WORD.pack_into(secs.alias, address - secs.base, value & (1 << 64) - 1)
@@ -80,6 +82,16 @@ def _debuggable(secs: SecsPage, address: int, leaf: str) -> tuple[int, int]:
     if not secs.debug:
         raise Fault(Vector.GP, f"{leaf}: the enclave does not allow debugging")
     return secs.page(address), entry
+
+
+def edbgrd_va(cpu: Processor, va: VaPage, slot: int) -> int:
+    """Return whether a slot of a VA page holds a version: all ones or 0. Raises Fault #GP, #PF."""
+    with cpu.lock:
+        if not 0 <= slot < VA_SLOTS:
+            raise Fault(Vector.GP, f"EDBGRD: a VA page has no slot {slot}")
+        if not va.valid:
+            raise Fault(Vector.PF, "EDBGRD: the VA page is not in the EPC")
+        return (1 << 64) - 1 if va.slots[slot] else 0
 
 
 def erdinfo(cpu: Processor, secs: SecsPage, address: int | None) -> RdInfo:

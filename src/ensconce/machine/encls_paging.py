@@ -34,6 +34,7 @@ __all__ = [
     "eldu",
     "eldu_lazy",
     "eldu_secs",
+    "eldu_va",
     "epa",
     "eremove_va",
     "etrack",
@@ -53,11 +54,15 @@ _X = int(SecInfoFlags.X)
 
 @dataclass(frozen=True, slots=True)
 class EvictedPage:
-    """What EWB leaves in memory: 4,096 bytes of ciphertext, PCMD, and the page's LINADDR."""
+    """What EWB leaves in memory: 4,096 bytes of ciphertext, PCMD, and the page's LINADDR.
+
+    `slot_was_occupied` is RAX = VA_SLOT_OCCUPIED: the version that was there is lost.
+    """
 
     content: bytes
     pcmd: Pcmd
     lin_addr: int = 0
+    slot_was_occupied: bool = False
 
 
 def epa(cpu: Processor) -> VaPage:
@@ -119,8 +124,8 @@ def etrackc(cpu: Processor, secs: SecsPage, address: int | None) -> None:
 def ewb(cpu: Processor, secs: SecsPage, address: int, va: VaPage, slot: int) -> EvictedPage:
     """Evict a blocked and tracked page. Raises Fault #GP, #PF or a code.
 
-    Codes: PAGE_NOT_BLOCKED, NOT_TRACKED; VA_SLOT_OCCUPIED, where the page is evicted none the
-    less on hardware and its version overwrites the slot: here it is refused first.
+    Codes: PAGE_NOT_BLOCKED, NOT_TRACKED. VA_SLOT_OCCUPIED is told in what is returned, since
+    the page is evicted none the less.
     """
     with cpu.lock:
         page, entry = _entry(secs, address, "EWB")
@@ -131,8 +136,6 @@ def ewb(cpu: Processor, secs: SecsPage, address: int, va: VaPage, slot: int) -> 
             raise Fault(ErrorCode.PAGE_NOT_BLOCKED, f"EWB: the page at {address:#x} is not blocked")
         if not secs.tracked(page, entry):
             raise Fault(ErrorCode.NOT_TRACKED, "EWB: threads that knew the page are still inside")
-        if va.slots[slot]:
-            raise Fault(ErrorCode.VA_SLOT_OCCUPIED, f"EWB: slot {slot} holds a version")
         if entry & TYPE == TCS:
             secs.store_tcs(page)
         evicted = _encrypt(
@@ -213,15 +216,13 @@ def _loaded(secs: SecsPage, first: int, end: int, flags: int) -> None:
 
 
 def ewb_secs(cpu: Processor, secs: SecsPage, va: VaPage, slot: int) -> EvictedPage:
-    """Evict a SECS. Raises Fault #GP, #PF, CHILD_PRESENT, VA_SLOT_OCCUPIED."""
+    """Evict a SECS. Raises Fault #GP, #PF, CHILD_PRESENT."""
     with cpu.lock:
         _check_slot(va, slot)
         if not secs.valid:
             raise Fault(Vector.PF, "EWB: the SECS is not in the EPC")
         if secs.resident:
             raise Fault(ErrorCode.CHILD_PRESENT, "EWB: the enclave has pages in the EPC")
-        if va.slots[slot]:
-            raise Fault(ErrorCode.VA_SLOT_OCCUPIED, f"EWB: slot {slot} holds a version")
         evicted = _encrypt(
             cpu, _SECS_BLOB.pack(secs.eid), PageType.SECS << 8, 0, 0, va, slot, owner=secs.eid
         )
@@ -245,15 +246,13 @@ def eldu_secs(cpu: Processor, evicted: EvictedPage, va: VaPage, slot: int) -> Se
 
 
 def ewb_va(cpu: Processor, page: VaPage, va: VaPage, slot: int) -> EvictedPage:
-    """Evict a version array page into a slot of another. Raises Fault #GP, #PF, a code."""
+    """Evict a version array page into a slot of another. Raises Fault #GP, #PF."""
     if page is va:
         raise Fault(Vector.GP, "EWB: a VA page can't hold its own version")
     with cpu.lock:
         _check_slot(va, slot)
         if not page.valid:
             raise Fault(Vector.PF, "EWB: the VA page is not in the EPC")
-        if va.slots[slot]:
-            raise Fault(ErrorCode.VA_SLOT_OCCUPIED, f"EWB: slot {slot} holds a version")
         evicted = _encrypt(cpu, _VERSIONS.pack(*page.slots), PageType.VA << 8, 0, 0, va, slot)
         page.valid = False
         cpu.va_pages.discard(page)
@@ -308,9 +307,10 @@ def _encrypt(
     sealed = AESGCM(cpu.paging_key).encrypt(
         (version << 32).to_bytes(12, "little"), plain, _HEADER.pack(flags, eid, lin_addr)
     )
+    occupied = bool(va.slots[slot])
     va.slots[slot] = version
     pcmd = Pcmd(SecInfo(SecInfoFlags(flags)), eid or owner, mac=sealed[-_MAC_BYTES:])
-    return EvictedPage(sealed[:-_MAC_BYTES], pcmd, lin_addr)
+    return EvictedPage(sealed[:-_MAC_BYTES], pcmd, lin_addr, occupied)
 
 
 def _decrypt(cpu: Processor, evicted: EvictedPage, eid: int, va: VaPage, slot: int) -> bytes:
