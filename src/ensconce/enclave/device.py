@@ -9,9 +9,10 @@ import ctypes
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from ensconce import _core
 from ensconce.errors import ConfigError, DeviceError
@@ -107,7 +108,7 @@ class KernelDevice:
 
     def ioctl(self, request: int, argument: bytearray) -> int:
         """Carry out an ioctl; see `Device`."""
-        return fcntl.ioctl(self._file, request, argument, True)  # noqa: FBT003
+        return int(fcntl.ioctl(self._file, request, argument, True))  # noqa: FBT003
 
     def mmap(self, address: int, length: int, protection: int) -> None:
         """Map pages; see `Device`."""
@@ -196,13 +197,13 @@ def _check(*, failed: bool) -> None:
 
 
 @cache
-def _libc(name: str) -> "ctypes._FuncPointer":
+def _libc(name: str) -> Callable[..., int]:
     """Return a function of the C library with the types it takes."""
-    function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    function: Any = getattr(ctypes.CDLL(None, use_errno=True), name)
     word, number = ctypes.c_size_t, ctypes.c_int
     function.argtypes = {
         "mmap": (word, word, number, number, number, ctypes.c_long),
         "mprotect": (word, word, number),
     }[name]
     function.restype = ctypes.c_void_p if name == "mmap" else number
-    return function
+    return cast(Callable[..., int], function)
