@@ -67,6 +67,13 @@ class TestEnclave:
     def get(self, name: str) -> int:
         return ctypes.c_int.in_dll(self.library, name).value
 
+    def set_pointer(self, name: str, value: int | None) -> None:
+        ctypes.c_void_p.in_dll(self.library, name).value = value
+
+    def table(self, name: str, size: int) -> bytes:
+        """Return the first `size` bytes of a table that the run-time reads."""
+        return self.read(ctypes.addressof(ctypes.c_char.in_dll(self.library, name)), size)
+
     @property
     def events(self) -> str:
         return ctypes.string_at(

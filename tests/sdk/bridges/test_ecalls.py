@@ -130,6 +130,11 @@ def test_a_wide_string_goes_both_ways(enclave: Any) -> None:
     assert enclave.ecall("ecall_wide", text=text, text_len=11)[0] == UNEXPECTED
 
 
+def test_a_wide_string_must_end_where_the_host_says(enclave: Any) -> None:
+    text = enclave.outside("h\0i\0".encode("utf-32-le"))
+    assert enclave.ecall("ecall_wide", text=text, text_len=16)[0] == UNEXPECTED
+
+
 def test_an_unchecked_address_passes_as_it_is(enclave: Any) -> None:
     assert enclave.ecall("ecall_raw", address=0x1234) == (SUCCESS, 0x1234)
 
@@ -201,6 +206,30 @@ def test_more_than_the_host_gave_is_not_copied_back(enclave: Any) -> None:
     enclave.set("grow_items", 0)
     assert status == INVALID_PARAMETER
     assert struct.unpack("<2H", enclave.read(values, 4)) == (1, 2)
+
+
+def test_only_the_enclaves_own_memory_is_copied_back(enclave: Any) -> None:
+    enclave.set_pointer("other_values", enclave.outside(b"\0\0"))
+    items = enclave.outside(item(1, enclave.outside(b"\0\0"), 0))
+    status, _ = enclave.ecall("ecall_items", items=items, n=1)
+    enclave.set_pointer("other_values", None)
+    assert status == INVALID_PARAMETER
+
+
+def test_what_the_function_points_to_instead_is_copied_back(enclave: Any) -> None:
+    enclave.set_pointer("other_values", enclave.inside(b"\x07\x00"))
+    values = enclave.outside(b"\0\0")
+    items = enclave.outside(item(1, values, 0))
+    status, _ = enclave.ecall("ecall_items", items=items, n=1)
+    enclave.set_pointer("other_values", None)
+    assert (status, enclave.read(values, 2)) == (SUCCESS, b"\x07\x00")
+    assert enclave.read(items, 32) == item(1, values, 0)
+
+
+def test_every_member_is_fenced_between_its_check_and_its_copy(enclave: Any) -> None:
+    one = item(1, enclave.outside(b"\0\0"), enclave.outside(bytes(8)))
+    enclave.ecall("ecall_items", items=enclave.outside(one), n=1)
+    assert enclave.events.startswith("ofr" + "of" + "r" + "ofr" + "ofr")
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3, 4, 5])

@@ -127,6 +127,17 @@ def test_a_string_that_comes_back_ends_and_is_clean_behind(enclave: Any) -> None
     assert enclave.read(text, 6) == b"a\0\0\0\0\0"
 
 
+def test_a_string_that_comes_back_without_an_end_gets_one(enclave: Any) -> None:
+    def host(_index: int, ms: int) -> int:
+        enclave.write(enclave.fields("ocall_edit", ms)["ms_text"], b"XXXXXX")
+        return SUCCESS
+
+    enclave.play_host(host)
+    text = enclave.inside(b"hello\0behind")
+    assert enclave.ocall("ocall_edit", text) == SUCCESS
+    assert enclave.read(text, 12) == b"XXXXX\0behind"
+
+
 def test_a_wide_string_that_comes_back_ends(enclave: Any) -> None:
     def host(_index: int, ms: int) -> int:
         enclave.write(enclave.fields("ocall_edit_wide", ms)["ms_text"], b"x\0\0\0" * 3)
