@@ -87,7 +87,6 @@ def test_a_copy_goes_its_own_way() -> None:
 def test_the_native_records_are_the_python_ones(count: int, measured: bool, offset: int) -> None:
     pages = bytes(range(256)) * 16 * count if measured else None
     fast, slow = bytearray(count * 5184), bytearray(count * 5184)
-    native = measurement._fill or measurement.fill_measurement
-    length = native(fast, offset, 0x203, pages, count)
+    length = measurement.fill(fast, offset, 0x203, pages, count)
     assert length == measurement.fill_measurement(slow, offset, 0x203, pages, count)
     assert fast == slow

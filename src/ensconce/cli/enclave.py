@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ensconce.cli import LazyGroup
-from ensconce.cli.output import emit, json_option
+from ensconce.cli.output import emit, json_option, plain
 from ensconce.errors import ConfigError, VerificationError
 from ensconce.image import check_image, open_image, verify_image
 
@@ -47,7 +47,10 @@ def inspect(file: Path, *, as_json: bool) -> None:
     Example:
       ensconce enclave inspect hello.signed.so
     """
-    emit(verify_image(open_image(file)), as_json=as_json)
+    report = plain(verify_image(open_image(file)))
+    date = f"{report['date']:08x}"
+    report |= {"date": f"{date[:4]}-{date[4:6]}-{date[6:]}", "vendor": f"{report['vendor']:#06x}"}
+    emit(report, as_json=as_json)
 
 
 @enclave.command()

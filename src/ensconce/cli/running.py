@@ -2,6 +2,7 @@
 """`ensconce enclave run` and `call`: load an enclave and use it from the command line."""
 
 import runpy
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -115,18 +116,15 @@ def call(
 def _load(file: Path, backend: str, **options: Any) -> Enclave:
     """Load an enclave with a progress bar where that takes long."""
     device = default_device("" if backend == "auto" else backend)
-    with click.progressbar(length=1, label="loading", show_eta=True, file=_stderr()) as bar:
+    with click.progressbar(
+        length=1, label="loading", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
 
         def progress(done: int, whole: int) -> None:
             bar.length = whole
             bar.update(done - bar.pos)
 
         return load_enclave(file, device=device, progress=progress, **options)
-
-
-def _stderr() -> Any:
-    """Return standard error, so that a result on standard output stays clean."""
-    return click.get_text_stream("stderr")
 
 
 def _values(interface: Interface, function: str, texts: tuple[str, ...]) -> dict[str, Any]:

@@ -7,17 +7,13 @@ EEXTEND adds the 256 bytes that it measures after its block.
 
 import hashlib
 import struct
+from collections.abc import Callable
 from typing import NewType
 
 from ensconce.isa.record import BytesLike
 from ensconce.isa.secinfo import PAGE_SIZE
 
-try:
-    from ensconce._core import fill_measurement as _fill
-except ImportError:  # not built yet, or not needed: the same records, slower
-    _fill = None
-
-__all__ = ["CHUNK_SIZE", "Measurement", "MrEnclave", "fill_measurement"]
+__all__ = ["CHUNK_SIZE", "Measurement", "MrEnclave", "fill", "fill_measurement"]
 
 MrEnclave = NewType("MrEnclave", bytes)
 
@@ -54,6 +50,18 @@ def fill_measurement(
     return at
 
 
+def _native() -> Callable[[bytearray, int, int, BytesLike | None, int], int]:
+    """Return the native module's version of `fill_measurement` where it is built."""
+    try:
+        from ensconce import _core  # the only use, and it may be absent
+    except ImportError:
+        return fill_measurement
+    return _core.fill_measurement
+
+
+fill = _native()
+
+
 class Measurement:
     """A running MRENCLAVE; offsets are relative to the enclave's base, sizes are bytes."""
 
@@ -82,7 +90,6 @@ class Measurement:
             self._buffer = bytearray(max(_BATCH_PAGES * _MEASURED_PAGE, _BATCH_PAGES * 64 * 64))
         view = memoryview(self._buffer)
         source = None if pages is None else memoryview(pages)
-        fill = _fill or fill_measurement
         for start in range(0, count, batch):
             many = min(batch, count - start)
             part = (

@@ -172,6 +172,7 @@ def _devices(machine: Machine) -> Iterable[Check]:
         path = machine.path(name)
         if not path.exists():
             mend = "load the kernel's own SGX driver: Linux 5.11 or later with CONFIG_X86_SGX"
+            mend = mend if _sgx_leaf(machine) else ""
             found = f"; found the out-of-tree driver's {old[0]}" if old else ""
             yield Check(short, State.ABSENT, f"no {name}{found}", mend)
         elif not stat.S_ISCHR(path.stat().st_mode):
