@@ -80,7 +80,7 @@ static PyObject *reserve(PyObject *module, PyObject *args) {
     int error = core_reserve(size, &base);
     if (error == -EINVAL)
         return PyErr_Format(PyExc_ValueError,
-                            "size 0x%llx must be a power of two from 4096 to 2**46", size);
+                            "size %p must be a power of two from 4096 to 2**46", HEX(size));
     if (error)
         return raise_errno(error);
     return PyLong_FromUnsignedLongLong(base);

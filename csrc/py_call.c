@@ -61,10 +61,9 @@ static PyObject *raise_refusal(const CallObject *self, int error, uint64_t funct
                                                    "entry that has not returned: make another one");
     case -ERANGE:
         return PyErr_Format(PyExc_ValueError,
-                            "rsp 0x%llx must lie in this Call's stack, 0x%llx to 0x%llx, with a "
+                            "rsp %p must lie in this Call's stack, %p to %p, with a "
                             "page to spare",
-                            (unsigned long long)rsp, (unsigned long long)self->call.low,
-                            (unsigned long long)self->call.high);
+                            HEX(rsp), HEX(self->call.low), HEX(self->call.high));
     case -EINVAL:
         return PyErr_Format(PyExc_ValueError,
                             "the enter function refused function %llu: it takes 2, EENTER, and "

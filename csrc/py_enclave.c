@@ -116,9 +116,9 @@ static PyObject *enclave_new(PyTypeObject *type, PyObject *args, PyObject *keywo
         free(enclave);
         Py_DECREF(self);
         return PyErr_Format(PyExc_ValueError,
-                            "an SSA frame of %u pages has no room for the state of XFRM 0x%llx "
+                            "an SSA frame of %u pages has no room for the state of XFRM %p "
                             "and MISCSELECT 0x%x: make it larger",
-                            ssa_frame_size, xfrm, misc_select);
+                            ssa_frame_size, HEX(xfrm), misc_select);
     }
     Py_INCREF(leaf);
     Py_INCREF(fault);
@@ -186,19 +186,19 @@ static PyObject *answer_tcs(int error, unsigned long long offset) {
     case 0:
         Py_RETURN_NONE;
     case -EBUSY:
-        return raise_project_error("EnclaveError", "the TCS at offset 0x%llx is in use: wait until "
+        return raise_project_error("EnclaveError", "the TCS at offset %p is in use: wait until "
                                                    "its thread has left",
-                                   offset);
+                                   HEX(offset));
     case -ENOENT:
-        return PyErr_Format(PyExc_ValueError, "there is no TCS at offset 0x%llx: set_tcs() makes one",
-                            offset);
+        return PyErr_Format(PyExc_ValueError, "there is no TCS at offset %p: set_tcs() makes one",
+                            HEX(offset));
     case -ERANGE:
         return PyErr_Format(PyExc_ValueError, "the SSA frame for that CSSA of the TCS at offset "
-                                              "0x%llx lies outside the enclave",
-                            offset);
+                                              "%p lies outside the enclave",
+                            HEX(offset));
     case -EINVAL:
-        return PyErr_Format(PyExc_ValueError, "offset 0x%llx is not that of a page of the enclave",
-                            offset);
+        return PyErr_Format(PyExc_ValueError, "offset %p is not that of a page of the enclave",
+                            HEX(offset));
     default:
         return raise_errno(error);
     }

@@ -28,9 +28,9 @@ static PyObject *memory_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     Py_DECREF(self);
     if (error == -EINVAL)
         return PyErr_Format(PyExc_ValueError,
-                            "base 0x%llx and size 0x%llx must be multiples of 4096, and what "
+                            "base %p and size %p must be multiples of 4096, and what "
                             "reserve() gave",
-                            base, size);
+                            HEX(base), HEX(size));
     return raise_errno(error);
 }
 
@@ -64,9 +64,9 @@ static bool is_open(const MemoryObject *self) {
 static PyObject *outside(const MemoryObject *self, unsigned long long offset,
                          unsigned long long length) {
     return PyErr_Format(PyExc_ValueError,
-                        "offset 0x%llx and length 0x%llx must be pages within the enclave's "
-                        "0x%llx bytes",
-                        offset, length, (unsigned long long)self->memory.size);
+                        "offset %p and length %p must be pages within the enclave's "
+                        "%p bytes",
+                        HEX(offset), HEX(length), HEX(self->memory.size));
 }
 
 static PyObject *memory_protect(PyObject *object, PyObject *args) {
@@ -111,9 +111,9 @@ static PyObject *memory_alias_view(PyObject *object, PyObject *args) {
         return NULL;
     if (offset > self->memory.size || length > self->memory.size - offset)
         return PyErr_Format(PyExc_ValueError,
-                            "offset 0x%llx and length 0x%llx must lie within the enclave's "
-                            "0x%llx bytes",
-                            offset, length, (unsigned long long)self->memory.size);
+                            "offset %p and length %p must lie within the enclave's "
+                            "%p bytes",
+                            HEX(offset), HEX(length), HEX(self->memory.size));
     ViewObject *view = (ViewObject *)PyType_GenericNew(state_of(object)->view, NULL, NULL);
     if (!view)
         return NULL;

@@ -22,6 +22,9 @@ typedef struct {
 
 extern PyType_Spec memory_spec, view_spec, enclave_spec, frame_spec, call_spec;
 
+/* A number for %p, which is how PyErr_Format writes 64 bits in hexadecimal. */
+#define HEX(number) ((void *)(uintptr_t)(number))
+
 /* The state of the module that an object of one of its types belongs to. */
 ModuleState *state_of(PyObject *object);
 /* Start the core, or raise DeviceError: false. */
