@@ -4,7 +4,6 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-
 from tests.core.rig import Rig
 
 

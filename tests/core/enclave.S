@@ -224,14 +224,14 @@ count:
     mov %rax, %rsi
     jmp leave
 
-/* Vector and general registers hold known values while the quadword at RSI is read as many times
- * as DATA+8 says; then they are stored: general ones at DATA+0x100, the others from DATA+0x1000. */
+/* Vector and general registers hold known values while the quadwords at RSI and RSI+0x1000 are read as
+ * many times as DATA+8 says; then they are stored: general ones at DATA+0x100, the others from DATA+0x1000. */
 #define REGISTERS 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15
 #define UPPER 16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
 #define MASKS 1,2,3,4,5,6,7
 #define PATTERN(n) mov $((n+1)*0x0101010101010101), %rax
 
-.globl touch /* read (%rsi) DATA+8 times, then store the general registers */
+.globl touch /* read both DATA+8 times, then store the general registers */
 touch:
     mov $0x1111, %eax
     mov $0x2222, %ebx
@@ -246,6 +246,7 @@ touch:
     mov entry+DATA+8(%rip), %r13
     stc
 1:  mov (%rsi), %rcx
+    mov 0x1000(%rsi), %rcx
     dec %r13 /* keeps CF */
     jnz 1b
     mov %rax, entry+DATA+0x100(%rip)

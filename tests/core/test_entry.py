@@ -5,10 +5,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-
-from ensconce import _core
-from ensconce.errors import EnclaveError
-from ensconce.isa.ssa import Vector
 from tests.core.rig import (
     AEX_NOTIFY,
     DATA,
@@ -21,6 +17,10 @@ from tests.core.rig import (
     THREAD,
     Rig,
 )
+
+from ensconce import _core
+from ensconce.errors import EnclaveError
+from ensconce.isa.ssa import Vector
 
 
 def test_entry_gives_the_enclave_what_the_manual_says(rig: Rig) -> None:
@@ -141,7 +141,7 @@ def test_a_removed_tcs_can_come_back_in_the_fault_callback(make_rig: Callable[..
 def test_an_absent_ssa_page_is_asked_for_at_entry(make_rig: Callable[..., Rig]) -> None:
     asked: list[tuple[int, int]] = []
 
-    def load(address: int, error_code: int, function: int) -> bool:
+    def load(address: int, _error_code: int, function: int) -> bool:
         asked.append((address - rig.base, function))
         rig.memory.protect(address - rig.base, PAGE, 3)
         return True
@@ -250,11 +250,11 @@ def test_an_enclave_needs_room_in_its_ssa(rig: Rig) -> None:
     base = _core.reserve(1 << 16)
     memory = _core.Memory(base, 1 << 16)
     with pytest.raises(ValueError, match="SSA frame"):
-        _core.Enclave(memory, 0, 0, 4, 3, lambda frame: None, rig.refuse)
+        _core.Enclave(memory, 0, 0, 4, 3, lambda _frame: None, rig.refuse)
     with pytest.raises(TypeError, match="callable"):
         _core.Enclave(memory, 1, 0, 4, 3, None, rig.refuse)  # type: ignore[arg-type] # on purpose
     with pytest.raises(ValueError, match="another enclave"):
-        _core.Enclave(rig.memory, 1, 0, 4, 3, lambda frame: None, rig.refuse)
+        _core.Enclave(rig.memory, 1, 0, 4, 3, lambda _frame: None, rig.refuse)
     memory.close()
     _core.release(base, 1 << 16)
 

@@ -4,9 +4,9 @@
 from collections.abc import Callable
 
 import pytest
+from tests.core.rig import DATA, ERESUME, PAGE, Rig
 
 from ensconce.isa.ssa import Vector, exit_info
-from tests.core.rig import DATA, ERESUME, PAGE, Rig
 
 RAISED = [
     ("undefined", Vector.UD),
@@ -106,7 +106,7 @@ def test_a_fetch_from_data_is_a_page_fault_with_the_instruction_bit(rig: Rig) ->
 def test_the_fault_callback_can_mend_a_page(make_rig: Callable[..., Rig]) -> None:
     mended: list[int] = []
 
-    def mend(address: int, error_code: int, function: int) -> bool:
+    def mend(address: int, _error_code: int, _function: int) -> bool:
         mended.append(address - rig.base)
         rig.memory.protect(address - rig.base, PAGE, 3)
         return True
@@ -119,7 +119,7 @@ def test_the_fault_callback_can_mend_a_page(make_rig: Callable[..., Rig]) -> Non
 
 
 def test_the_fault_callback_can_change_the_error_code(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(fault=lambda address, error_code, function: error_code | 0x8000)
+    rig = make_rig(fault=lambda _address, error_code, _function: error_code | 0x8000)
     assert rig.run("load", rig.base + 0x60000) == 1
     assert rig.call.error_code == 0x8004
     assert rig.exinfo().errcd == 0x8004
@@ -128,7 +128,7 @@ def test_the_fault_callback_can_change_the_error_code(make_rig: Callable[..., Ri
 def test_an_exception_in_the_fault_callback_reaches_the_caller(
     make_rig: Callable[..., Rig],
 ) -> None:
-    def fail(address: int, error_code: int, function: int) -> bool:
+    def fail(address: int, _error_code: int, _function: int) -> bool:
         raise KeyError(address)
 
     rig = make_rig(fault=fail)

@@ -4,12 +4,10 @@
 from collections.abc import Callable
 
 import pytest
+from tests.core.rig import DATA, EENTER, PAGE, Rig
 
 from ensconce import _core
 from ensconce.isa.ssa import Vector
-from tests.core.rig import DATA, EENTER, PAGE, Rig
-
-CARRY = 1
 
 
 def test_a_leaf_sees_and_changes_registers(make_rig: Callable[..., Rig]) -> None:
@@ -38,13 +36,17 @@ def test_every_leaf_but_eexit_is_served(make_rig: Callable[..., Rig]) -> None:
 
 def test_the_tcs_is_busy_while_a_leaf_is_served(make_rig: Callable[..., Rig]) -> None:
     busy: list[bool] = []
-    rig = make_rig(leaf=lambda frame: busy.append(rig.enclave.tcs(rig.tcs_offset())[1]))
+
+    def serve(_frame: _core.Frame) -> None:
+        busy.append(rig.enclave.tcs(rig.tcs_offset())[1])
+
+    rig = make_rig(leaf=serve)
     rig.run("leaf")
     assert busy == [True]
 
 
 def test_a_leaf_may_raise_an_exception_in_the_enclave(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(leaf=lambda frame: (13, 0, 0))
+    rig = make_rig(leaf=lambda _frame: (13, 0, 0))
     assert rig.run("leaf", 5) == 1
     assert rig.call.vector == Vector.GP
     rip = rig.gpr().rip - rig.base
@@ -57,10 +59,10 @@ def test_a_page_fault_of_a_leaf_is_mended_and_the_leaf_runs_again(
 ) -> None:
     present: list[int] = []
 
-    def serve(frame: _core.Frame) -> tuple[int, int, int] | None:
+    def serve(_frame: _core.Frame) -> tuple[int, int, int] | None:
         return None if present else (14, 4, rig.base + DATA + 8)
 
-    def mend(address: int, error_code: int, function: int) -> bool:
+    def mend(address: int, _error_code: int, _function: int) -> bool:
         present.append(address - rig.base)
         return True
 
@@ -71,7 +73,7 @@ def test_a_page_fault_of_a_leaf_is_mended_and_the_leaf_runs_again(
 
 
 def test_an_exception_in_the_leaf_callback_reaches_the_caller(make_rig: Callable[..., Rig]) -> None:
-    def serve(frame: _core.Frame) -> None:
+    def serve(_frame: _core.Frame) -> None:
         raise ZeroDivisionError
 
     rig = make_rig(leaf=serve)
@@ -83,7 +85,7 @@ def test_an_exception_in_the_leaf_callback_reaches_the_caller(make_rig: Callable
 
 @pytest.mark.parametrize("answer", [1, "done", (1, 2), (1, 2, 3, 4), ("a", 0, 0)])
 def test_a_senseless_answer_is_an_error(make_rig: Callable[..., Rig], answer: object) -> None:
-    rig = make_rig(leaf=lambda frame: answer)
+    rig = make_rig(leaf=lambda _frame: answer)
     with pytest.raises(TypeError):
         rig.run("leaf")
 
@@ -121,7 +123,10 @@ def test_an_entry_from_a_leaf_callback_does_not_disturb_the_outer_one(
 
 
 def test_a_call_in_use_is_refused_to_its_own_callback(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(leaf=lambda frame: rig.run("leave"))
+    def serve(_frame: _core.Frame) -> None:
+        rig.run("leave")
+
+    rig = make_rig(leaf=serve)
     with pytest.raises(Exception, match="this Call is in use"):
         rig.run("leaf")
 
@@ -141,13 +146,13 @@ def test_enclu_at_the_end_of_a_page_is_recognised(make_rig: Callable[..., Rig]) 
 
 
 def test_leaves_of_execute_only_pages_are_recognised(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(leaf=lambda frame: None)
+    rig = make_rig(leaf=lambda _frame: None)
     rig.memory.protect(0, PAGE, 4)
     assert rig.run("leaf") == 0
 
 
 def test_a_leaf_with_live_control_words_keeps_them(make_rig: Callable[..., Rig]) -> None:
-    rig = make_rig(leaf=lambda frame: None)
+    rig = make_rig(leaf=lambda _frame: None)
     for _ in range(3):
         assert rig.run("leaf", 1) == 0
     assert rig.call.r9 == 0
