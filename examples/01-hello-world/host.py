@@ -60,9 +60,8 @@ def main() -> None:
     """Make every kind of call that the enclave offers."""
     print("Building and signing; the first build on a machine takes some seconds more.")
     file = signed_enclave()
-    sizes = {"sgx_target_info_t": 512, "sgx_report_data_t": 64, "sgx_report_t": 432}
     with enclave.load(
-        file, edl=HERE / "enclave.edl", ocalls={"print": print_from_enclave}, types=sizes
+        file, edl=HERE / "enclave.edl", ocalls={"print": print_from_enclave}
     ) as hello:
         greeting = bytearray(64)
         hello.greet("Python", greeting, len(greeting))
