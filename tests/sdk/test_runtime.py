@@ -14,7 +14,8 @@ from ensconce import enclave
 from ensconce.enclave import Enclave
 from ensconce.errors import EnclaveCrashed, EnclaveError
 from ensconce.image.config import EnclaveConfig
-from ensconce.sdk.sign import SigningKey, key_signer, sign
+from ensconce.image.sigstruct import key_signer
+from ensconce.sdk.sign import SigningKey, sign
 
 _EDL = Path(__file__).parent / "runtime" / "runtime.edl"
 _DEFAULT_CONTROLS = 0x037F << 16 | 0x1F80

@@ -7,6 +7,7 @@ from pathlib import Path
 from ensconce import edl as edl_language
 from ensconce.errors import ConfigError, ToolchainError
 from ensconce.sdk.bridges import trusted_files
+from ensconce.sdk.edger8r import read_source, write
 from ensconce.sdk.illegal import check_image
 from ensconce.sdk.toolchain import USER_FLAGS, CompileFlags, Toolchain
 from ensconce.sdk.toolchain_archives import INCLUDE, trusted_archives
@@ -77,8 +78,7 @@ def _folders(files: Iterable[Path]) -> list[Path]:
 def _write_bridges(edl: Path, search_paths: Sequence[Path | str], folder: Path) -> list[Path]:
     """Write the trusted edge routines to `folder`; return the files to compile."""
     places = [str(edl.parent), *map(str, search_paths)]
-    interface = edl_language.load(edl.name, lambda path: Path(path).read_text(), places)
+    interface = edl_language.load(edl.name, read_source, places)
     edl_language.require_public_ecall(interface)
-    for name, text in trusted_files(interface).items():
-        (folder / name).write_text(text)
+    write({str(folder / name): text for name, text in trusted_files(interface).items()})
     return sorted(folder.glob("*_t.c"))

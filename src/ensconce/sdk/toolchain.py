@@ -7,6 +7,7 @@ trusted libraries, is kept in a cache folder by the hash of all that goes into i
 """
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -27,6 +28,8 @@ __all__ = [
     "object_name",
     "write_archive",
 ]
+
+_log = logging.getLogger(__name__)
 
 # Later releases have parts of musl in Zig, with their system calls inline.
 ZIG_VERSION = "0.14.1"
@@ -179,7 +182,7 @@ class Toolchain:
         # The file's own folder may not leave a trace: a build elsewhere gives the same bytes.
         folder = source.resolve().parent
         compiler = "c++" if source.suffix in {".cc", ".cpp", ".cxx"} else "cc"
-        self.run(
+        warnings = self.run(
             compiler,
             *self.target(),
             *flags.arguments(),
@@ -190,6 +193,8 @@ class Toolchain:
             output.resolve(),
             task=f"compile {source}",
         )
+        if warnings.strip():
+            _log.warning("source=%s %s", source, warnings.strip())
 
     @staticmethod
     def target() -> list[str]:
