@@ -181,3 +181,21 @@ def test_a_reader_that_fails_gives_an_error_with_a_place() -> None:
 
     with pytest.raises(FormatError, match=r"main\.edl:1:11: x\.edl can't be read"):
         load("main.edl", read)
+
+
+def test_more_text_than_anyone_writes_is_refused() -> None:
+    files = {f"f{i}.edl": "enclave { };" + " " * 900_000 for i in range(6)}
+    imports = "".join(f'import "f{i}.edl";' for i in range(6))
+    with pytest.raises(FormatError, match=r"main\.edl:1:\d+: the imports are too much to read"):
+        build({"main.edl": main(imports), **files})
+
+
+def test_a_file_is_read_once_however_often_it_is_imported() -> None:
+    reads = []
+
+    def read(path: str) -> str:
+        reads.append(path)
+        return main('import "b.edl";' * 1000) if path == "main.edl" else BASE
+
+    load("main.edl", read)
+    assert reads == ["main.edl", "b.edl"]

@@ -77,6 +77,11 @@ def test_wrong_directives_are_refused(text: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_more_than_is_read_cannot_be_included() -> None:
+    with pytest.raises(FormatError, match="main:2:1: more is included than is read, at big"):
+        words('#include "big"\n#include "big"', big=" " * 600_000)
+
+
 def test_macros_that_multiply_are_stopped() -> None:
     defined = "".join(f"#define M{i} M{i + 1} M{i + 1}\n" for i in range(30))
     with pytest.raises(FormatError, match="tokens after its macros"):

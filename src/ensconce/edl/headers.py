@@ -49,12 +49,17 @@ HEADER_TYPES: Mapping[str, HeaderType] = MappingProxyType(
         "uintmax_t": _LONG,
         "uintptr_t": _LONG,
         "useconds_t": _INT,
-        # sgx_eid.h, sgx_error.h, sgx_key_exchange.h, sgx_quote.h, sgx_trts_aex.h
+        # sgx_eid.h, sgx_error.h, sgx_key_exchange.h, sgx_quote.h, and those of DCAP
+        "ae_error_t": _INT,
+        "quote3_error_t": _INT,
         "sgx_enclave_id_t": _LONG,
         "sgx_isv_svn_t": _SHORT,
         "sgx_misc_select_t": _INT,
         "sgx_prod_id_t": _SHORT,
+        "sgx_ql_qv_result_t": _INT,
+        "sgx_quote_sign_type_t": _INT,
         "sgx_ra_context_t": _INT,
+        "sgx_ra_key_type_t": _INT,
         "sgx_status_t": _INT,
         # Structures, as the manual and the SDK's headers lay them out
         "sgx_attributes_t": _structure(16, 8),

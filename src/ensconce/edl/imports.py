@@ -14,6 +14,7 @@ from ensconce.edl.preprocessor import Reader
 __all__ = ["load", "loads"]
 
 _MAX_FILES = 256
+_MAX_TEXT = 4 << 20  # characters of all files together
 _MAX_VISITS = 4096
 _MAX_DEPTH = 32
 
@@ -51,13 +52,21 @@ class _File:
     functions: set[str]
 
 
+def _parsed(path: str, text: str, read: Reader) -> _File:
+    document = parse(text, path, read)
+    names = {item.name for item in (*document.ecalls, *document.ocalls)}
+    return _File(path, document, names)
+
+
 @dataclass(slots=True)
 class _Loader:
     """The files met on the way and what has been taken from each, in the order of numbering."""
 
     read: Reader
     search_paths: tuple[str, ...]
+    names: dict[str, _File] = field(default_factory=dict)
     files: dict[tuple[str, str], _File] = field(default_factory=dict)
+    characters: int = 0
     stack: list[_File] = field(default_factory=list)
     taken: dict[_File, dict[str, None]] = field(default_factory=dict)
     visits: dict[tuple[_File, frozenset[str] | None], set[str]] = field(default_factory=dict)
@@ -66,16 +75,19 @@ class _Loader:
 
     def file(self, name: str, wanted_at: Position) -> _File:
         """Return the parsed file of that name."""
-        path, text = self._find(name, wanted_at)
-        # The same text under the same name is the same file, whichever way it was reached.
-        key = (posixpath.basename(name), text)
-        if key not in self.files:
-            if len(self.files) == _MAX_FILES:
-                raise error(wanted_at, f"more than {_MAX_FILES} files are imported: join some")
-            document = parse(text, path, self.read)
-            names = {item.name for item in (*document.ecalls, *document.ocalls)}
-            self.files[key] = _File(path, document, names)
-        return self.files[key]
+        if name not in self.names:
+            path, text = self._find(name, wanted_at)
+            self.characters += len(text)
+            if len(self.names) == _MAX_FILES or self.characters > _MAX_TEXT:
+                raise error(
+                    wanted_at, f"the imports are too much to read, at {path}: leave some out"
+                )
+            # The same text under the same name is the same file, whichever way it was reached.
+            key = (posixpath.basename(name), text)
+            if key not in self.files:
+                self.files[key] = _parsed(path, text, self.read)
+            self.names[name] = self.files[key]
+        return self.names[name]
 
     def _find(self, name: str, wanted_at: Position) -> tuple[str, str]:
         absolute = name.startswith("/")

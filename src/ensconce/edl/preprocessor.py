@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ensconce.edl.conditions import ConditionError, evaluate
-from ensconce.edl.lexer import Token, TokenKind, error, scan, without_comments
+from ensconce.edl.lexer import MAX_SOURCE, Token, TokenKind, error, scan, without_comments
 from ensconce.edl.model import Position
 
 __all__ = ["Reader", "tokens"]
@@ -67,6 +67,7 @@ class _Preprocessor:
         self._predefined = _PREDEFINED
         self._steps = 0
         self._includes = 0
+        self._characters = 0
 
     def file(self, text: str, source: str, depth: int) -> Iterator[Token]:
         lines = without_comments(text, source).split("\n")
@@ -198,4 +199,7 @@ class _Preprocessor:
             text = self._read(path)
         except (OSError, ValueError) as fault:
             raise error(position, f"{path} can't be read ({fault}): correct the name") from fault
+        self._characters += len(text)
+        if self._characters > MAX_SOURCE:
+            raise error(position, f"more is included than is read, at {path}: leave some out")
         yield from self.file(text, path, depth + 1)
