@@ -4,8 +4,11 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from ensconce.image.sigstruct import key_signer
 from ensconce.sdk.build import build
+from ensconce.sdk.sign import SigningKey
 from ensconce.sdk.toolchain import Toolchain
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "01-hello-world"
@@ -30,3 +33,10 @@ def runtime_image(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory
     """Return the unsigned image of the enclave that tries the trusted runtime."""
     output = tmp_path_factory.mktemp("runtime") / "runtime.so"
     return build([_RUNTIME / "runtime.c"], _RUNTIME / "runtime.edl", output, toolchain=toolchain)
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> SigningKey:
+    """Return a key of nobody's; making one takes a second."""
+    private = rsa.generate_private_key(public_exponent=3, key_size=3072)
+    return SigningKey(private.public_key(), key_signer(private))

@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ensconce import _core, enclave
 from ensconce.enclave import Enclave
 from ensconce.image import SdkImage
 from ensconce.image.config import EnclaveConfig
-from ensconce.image.sigstruct import key_signer
 from ensconce.isa.leaves import Enclu
 from ensconce.sdk.sign import SigningKey, sign
 
@@ -26,11 +24,12 @@ _CONSTRUCTED, _DIVIDE = 0, 3
 
 
 @pytest.fixture(scope="module")
-def signed(runtime_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    private = rsa.generate_private_key(public_exponent=3, key_size=3072)
+def signed(
+    runtime_image: Path, signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     out = tmp_path_factory.mktemp("hostile") / "runtime.signed.so"
     config = EnclaveConfig(tcs_num=2, heap_max_size=0x100000, heap_min_size=0x100000)
-    sign(runtime_image, out, SigningKey(private.public_key(), key_signer(private)), config=config)
+    sign(runtime_image, out, signing_key, config=config)
     return out
 
 

@@ -8,13 +8,11 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ensconce import enclave
 from ensconce.enclave import Enclave
 from ensconce.errors import EnclaveCrashed, EnclaveError
 from ensconce.image.config import EnclaveConfig
-from ensconce.image.sigstruct import key_signer
 from ensconce.sdk.sign import SigningKey, sign
 
 _EDL = Path(__file__).parent / "runtime" / "runtime.edl"
@@ -28,10 +26,10 @@ Make = Callable[..., Enclave]
 
 
 @pytest.fixture(scope="module")
-def make(runtime_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+def make(
+    runtime_image: Path, signing_key: SigningKey, tmp_path_factory: pytest.TempPathFactory
+) -> Make:
     """Return a function that signs the runtime's test enclave and loads it."""
-    private = rsa.generate_private_key(public_exponent=3, key_size=3072)
-    key = SigningKey(private.public_key(), key_signer(private))
     folder = tmp_path_factory.mktemp("signed")
 
     def load(host: Callable[[int], int] = lambda value: value + 1, **settings: int) -> Enclave:
@@ -47,7 +45,7 @@ def make(runtime_image: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
                 stack_min_size=0x20000,
                 **settings,
             )
-            sign(runtime_image, signed, key, config=config)
+            sign(runtime_image, signed, signing_key, config=config)
         ocalls = {"host": host, "ignore": lambda _bytes, _size: None}
         return enclave.load(signed, edl=_EDL, ocalls=ocalls)
 
