@@ -241,17 +241,21 @@ def test_a_long_storm_changes_no_register(make_rig: Callable[..., Rig]) -> None:
 
 def test_a_storm_of_kicks_changes_no_count(rig: Rig) -> None:
     done = threading.Event()
+    kicks = turns = 0
 
     def kick() -> None:
+        nonlocal kicks
         while not done.is_set():
             rig.enclave.kick()
+            kicks += 1
 
     kicker = threading.Thread(target=kick)
     kicker.start()
-    for _ in range(20):
+    while kicks < 1000:
         assert rig.run("count", 200_000) == 0
         assert rig.call.rsi == 200_000
+        turns += 1
     done.set()
     kicker.join()
     at = rig.tcs_offset() + STORAGE + 0x100
-    assert int.from_bytes(rig.memory.alias_view(at, 8), "little") == 20 * 200_000
+    assert int.from_bytes(rig.memory.alias_view(at, 8), "little") == turns * 200_000
