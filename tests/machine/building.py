@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ensconce import _core
@@ -163,6 +164,12 @@ class Memory:
     def __getitem__(self, where: slice) -> bytes:
         return self._map[where]
 
+    def forbid(self, offset: int) -> None:
+        """Take access to everything from an offset on away."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        length = ctypes.c_size_t(self.size - offset)
+        assert libc.mprotect(ctypes.c_void_p(self.address + offset), length, 0) == 0
+
     def close(self) -> None:
         self._map.close()
 
@@ -179,9 +186,9 @@ class Loaded:
 
     @property
     def secs(self) -> SecsPage:
-        enclave = self.device._enclave
+        enclave = self.device.enclave
         assert enclave is not None
-        return enclave.secs
+        return enclave
 
     def at(self, page: int) -> int:
         return self.base + page * PAGE
@@ -204,6 +211,11 @@ class Loaded:
 
     def close(self) -> None:
         self.memory.close()
+
+
+def refuses(number: int) -> pytest.RaisesExc[OSError]:
+    """Expect an OSError of that number."""
+    return pytest.raises(OSError, match=rf"^\[Errno {number}\]")
 
 
 def request(device: DriverModel, number: int, record: Record) -> Record:

@@ -29,6 +29,7 @@ from ensconce.machine.driver_enclave import RWX, DriverEnclave, Statistics, refu
 from ensconce.machine.encls_debug import edbgrd
 from ensconce.machine.processor import Processor
 from ensconce.machine.runs import RunMap
+from ensconce.machine.secs_page import SecsPage
 
 __all__ = ["DriverModel"]
 
@@ -62,6 +63,11 @@ class DriverModel:
     def cpuid(self) -> SgxCpuid:
         """The emulated processor's CPUID leaf 12H."""
         return self.processor.cpuid
+
+    @property
+    def enclave(self) -> SecsPage | None:
+        """The enclave as the processor has it, None before CREATE and after close."""
+        return self._enclave.secs if self._enclave else None
 
     @property
     def statistics(self) -> Statistics:
@@ -114,7 +120,7 @@ class DriverModel:
         if self._enclave is not None:
             raise refusal(errno.EINVAL, "the enclave is created already")
         request = uapi.EnclaveCreate.parse(argument)
-        self._enclave = create(self.processor, request, self._areas)
+        self._enclave = create(self.processor, request, self._areas, self._reserved)
         return 0
 
     def _add_pages(self, argument: bytearray) -> int:

@@ -11,7 +11,7 @@ from ensconce.isa.sigstruct import SigStruct
 from ensconce.isa.ssa import Vector
 from ensconce.machine import uapi
 from ensconce.machine.driver_enclave import READ, WRITE, DriverEnclave, refusal
-from ensconce.machine.encls_build import eadd_lazy, eadd_pages, ecreate
+from ensconce.machine.encls_build import check_secs, eadd_lazy, eadd_pages, ecreate
 from ensconce.machine.encls_init import einit
 from ensconce.machine.epc import PERMISSIONS, TYPE
 from ensconce.machine.processor import Processor
@@ -32,11 +32,26 @@ _VENDORS = (0, 0x8086)
 _SECS_INFO = SecInfo(SecInfoFlags(PageType.SECS << 8))
 
 
-def create(cpu: Processor, request: uapi.EnclaveCreate, areas: RunMap) -> DriverEnclave:
-    """SGX_IOC_ENCLAVE_CREATE. Raises OSError EFAULT, EINVAL, ENOMEM, EIO."""
+def create(
+    cpu: Processor,
+    request: uapi.EnclaveCreate,
+    areas: RunMap,
+    reserved: tuple[int, int] | None,
+) -> DriverEnclave:
+    """SGX_IOC_ENCLAVE_CREATE. Raises OSError EFAULT, EINVAL, ENOMEM, EIO.
+
+    Unlike on hardware ELRANGE must be what was `reserved` (address, size): the enclave's memory
+    is put there at once.
+    """
     secs = Secs.parse(copy_from_user(request.src, Secs.SIZE))
     if not secs.size or secs.size & secs.size - 1:
         raise refusal(errno.EINVAL, f"SECS.SIZE {secs.size:#x} is no power of two")
+    if reserved is None or (secs.base_addr, secs.size) != reserved:
+        try:
+            check_secs(cpu, secs)
+        except Fault as fault:
+            raise refusal(errno.EIO, str(fault)) from fault
+        raise refusal(errno.EINVAL, "ELRANGE was not reserved")
     if cpu.epc.free < 2 and not Reclaimer.of(cpu).reclaim(2):
         raise refusal(errno.ENOMEM, "the EPC is full")
     try:

@@ -33,9 +33,7 @@ def ecreate(cpu: Processor, secs: Secs, secinfo: SecInfo) -> SecsPage:
         raise Fault(Vector.GP, "ECREATE: SECINFO is not that of a SECS page")
     if cpu.epc.free < 1:
         raise Fault(Vector.PF, "ECREATE: no EPC page is free")
-    _check_frame(cpu, secs)
-    _check_range(cpu, secs)
-    _check_attributes(cpu, secs)
+    check_secs(cpu, secs)
     with cpu.lock:
         cpu.epc.take(1)
         try:
@@ -52,6 +50,13 @@ def ecreate(cpu: Processor, secs: Secs, secinfo: SecInfo) -> SecsPage:
             raise
         cpu.enclaves[page.eid] = page
         return page
+
+
+def check_secs(cpu: Processor, secs: Secs) -> None:
+    """Check a SECS as ECREATE does. Raises Fault #GP."""
+    _check_frame(cpu, secs)
+    _check_range(cpu, secs)
+    _check_attributes(cpu, secs)
 
 
 def _check_frame(cpu: Processor, secs: Secs) -> None:
