@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ensconce.errors import Fault
+from ensconce.isa.leaves import ErrorCode
 from ensconce.isa.paging import VA_SLOTS
 from ensconce.isa.secinfo import PAGE_SIZE
 from ensconce.machine.encls_build import eremove, eremove_pages
@@ -102,18 +103,18 @@ class DriverEnclave:
         """
         while True:
             with self.cpu.lock:
-                missing = self._reserve(count)
-            if not missing:
+                needed = self._reserve(count)
+            if not needed:
                 return
-            if not self.reclaimer.reclaim(missing):
+            if not self.reclaimer.reclaim(needed):
                 raise refusal(errno.ENOMEM, "the EPC is full, and nothing in it can be evicted")
 
     def _reserve(self, count: int) -> int:
-        """Make VA pages for `count` more pages; return how many EPC pages are missing."""
+        """Make VA pages for `count` more pages; else return how many EPC pages must be free."""
         kept = self.secs.resident + len(self._backing) + count + 1  # and the SECS
         growth = max(-(-kept // VA_SLOTS) - len(self._va_pages), 0)
         if self.cpu.epc.free < count + growth:
-            return count + growth - self.cpu.epc.free
+            return count + growth
         for _ in range(growth):
             page = epa(self.cpu)
             self._va_pages.append(page)
@@ -159,20 +160,32 @@ class DriverEnclave:
                 pages.append(page)
         return pages
 
-    def write_back(self, pages: Iterable[int]) -> None:
-        """EWB pages that were blocked and tracked."""
+    def write_back(self, pages: Iterable[int]) -> list[int]:
+        """EWB pages that were blocked and tracked; return those that can't go just now.
+
+        A thread that tries to enter by a blocked TCS or SSA frame uses it for that moment.
+        """
+        left: list[int] = []
         if not self.secs.valid:
-            return  # lost meanwhile
+            return left  # lost meanwhile
         for page in pages:
             if self.secs.epcm.get(page) is None:
                 continue  # removed meanwhile
             va, slot = self._slots.pop()
-            evicted = ewb(self.cpu, self.secs, self.secs.base + page * PAGE_SIZE, va, slot)
+            try:
+                evicted = ewb(self.cpu, self.secs, self.secs.base + page * PAGE_SIZE, va, slot)
+            except Fault as fault:
+                self._slots.append((va, slot))
+                if fault.code is not ErrorCode.NOT_TRACKED:
+                    raise
+                left.append(page)
+                continue
             self._backing[page] = _Backing(evicted, va, slot)
             self.statistics.evicted += 1
         if not self.secs.resident and self.secs.initialized:
             va, slot = self._slots.pop()
             self._secs_backing = _Backing(ewb_secs(self.cpu, self.secs, va, slot), va, slot)
+        return left
 
     # --- loading
 

@@ -16,6 +16,7 @@ from ensconce.machine.secs_page import SecsPage
 __all__ = ["Owner", "Reclaimer", "shoot_down"]
 
 _BATCH = 32
+_SHARE = 8  # of the EPC that is evicted beyond what is needed, at most one part in so many
 _COMPLAIN = 5.0
 _PAUSE = 20e-6
 
@@ -30,8 +31,8 @@ class Owner(Protocol):
     def block(self, first: int, end: int) -> list[int]:
         """Unmap and EBLOCK what is in the EPC of a range; return those pages. Lock held."""
 
-    def write_back(self, pages: Iterable[int]) -> None:
-        """EWB pages that were blocked and tracked. Lock held."""
+    def write_back(self, pages: Iterable[int]) -> list[int]:
+        """EWB pages that were blocked and tracked; return those that are in use again. Lock held."""
 
 
 class Reclaimer:
@@ -66,22 +67,28 @@ class Reclaimer:
         self._queue = deque(run for run in self._queue if run[0] is not owner)
 
     def reclaim(self, needed: int) -> bool:
-        """Evict at least some of the pages needed; False where there is nothing to evict.
+        """Evict pages until so many are free, or at least some; False where nothing can be evicted.
 
         The lock must not be held: threads have to leave their enclaves meanwhile.
         """
+        epc = self._cpu.epc
         with self._cpu.lock:
-            chosen = self._choose(max(needed, _BATCH))
+            if epc.free >= needed:
+                return True
+            chosen = self._choose(max(needed - epc.free, min(_BATCH, epc.pages // _SHARE)))
+            if not chosen and not self._working:
+                return False
             self._working += 1
         try:
             if not chosen:
-                time.sleep(_PAUSE)
-                return self._working > 1
+                time.sleep(_PAUSE)  # somebody else is making room
+                return True
             for owner, pages in chosen:
-                shoot_down(self._cpu, owner.secs, pages)
-            with self._cpu.lock:
-                for owner, pages in chosen:
-                    owner.write_back(pages)
+                left = pages
+                while left:
+                    shoot_down(self._cpu, owner.secs, left)
+                    with self._cpu.lock:
+                        left = owner.write_back(left)
             return True
         finally:
             with self._cpu.lock:
