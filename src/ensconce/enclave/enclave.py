@@ -248,9 +248,9 @@ class Enclave:
 
     def _ecall_name(self, number: int) -> str:
         """Return what messages call an ECALL or a command."""
-        number = number - (1 << 64) if number >> 63 else number
+        number -= 1 << 64 if number >= 1 << 63 else 0
         if number < 0:
-            return Command(number).name
+            return Command(number).name if number in set(Command) else f"command {number}"
         known = self.interface.ecalls if self.interface is not None else ()
         return f"ECALL {known[number].name if number < len(known) else number}"
 
