@@ -201,9 +201,15 @@ def test_threads_run_in_it_at_once_with_memory_of_their_own(runtime: Any) -> Non
     def work(number: int) -> list[int]:
         together.wait()
         sums = [runtime.allocate(500 + number, 64) for _ in range(20)]
-        return [*sums, runtime.next_in_thread(number)]
+        keyed = runtime.keyed_in_thread(1000 + number, 20_000)
+        return [*sums, keyed, runtime.next_in_thread(number)]
 
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(work, range(4)))
     assert [each[-1] for each in results] == [40, 41, 42, 43]
-    assert all(each[:-1] == [sum(range(64))] * 20 for each in results)
+    assert all(each[:-1] == [sum(range(64))] * 20 + [0] for each in results)
+
+
+def test_an_image_that_asks_for_aex_notify_does_not_start(make: Make) -> None:
+    with pytest.raises(EnclaveError, match="FEATURE_NOT_SUPPORTED"):
+        make(enable_aex_notify=1)

@@ -84,6 +84,9 @@ LINK_FLAGS = (
     "--build-id=none",
 )
 
+# All of the environment that compilers see: others, such as CPATH, would change what is built.
+_PASSED_ON = ("HOME", "PATH", "TMPDIR")
+
 # What signers, loaders and debuggers look up.
 EXPORTED = ("enclave_entry", "g_global_data", "g_peak_heap_used")
 
@@ -154,7 +157,8 @@ class Toolchain:
         The compiler's own cache lives in ours.
         """
         zig_cache = str(self.cache / "zig")
-        environment = os.environ | {
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment |= {
             "ZIG_GLOBAL_CACHE_DIR": zig_cache,
             "ZIG_LOCAL_CACHE_DIR": zig_cache,
             "LC_ALL": "C",

@@ -3,6 +3,7 @@
 #include "runtime_t.h"
 
 #include <emmintrin.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,9 +21,23 @@ static void *handler;
 static int *pointer_to_be_relocated = &constructor_runs;
 static __thread int per_thread = 40;
 
+static pthread_key_t key;
+
 __attribute__((constructor)) static void construct(void)
 {
     constructor_runs++;
+    pthread_key_create(&key, NULL);
+}
+
+/* Write and read one key again and again, beside other threads: the sum of what was not ours. */
+uint64_t keyed_in_thread(uint64_t value, int rounds)
+{
+    uint64_t foreign = (uint64_t)pthread_getspecific(key);
+    for (int i = 0; i < rounds; i++) {
+        pthread_setspecific(key, (void *)value);
+        foreign += (uint64_t)pthread_getspecific(key) - value;
+    }
+    return foreign;
 }
 
 int constructed(void)

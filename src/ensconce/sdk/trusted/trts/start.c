@@ -57,10 +57,13 @@ static int read_attributes(void)
     _Alignas(512) static sgx_target_info_t nobody;
     _Alignas(128) static sgx_report_data_t nothing;
     _Alignas(512) static sgx_report_t report;
-    if (tee_ereport(&nobody, &nothing, &report) != 0) return -1;
+    if (tee_ereport(&nobody, &nothing, &report) != 0) return SGX_ERROR_UNEXPECTED;
     tee_xfrm = report.body.attributes.xfrm;
     tee_misc_select = report.body.misc_select;
-    return 0;
+    /* Hosts then expect exceptions to end inside, by EDECCSSA, which exception.c does not do. */
+    if ((report.body.attributes.flags & SGX_FLAGS_AEX_NOTIFY) != 0)
+        return SGX_ERROR_FEATURE_NOT_SUPPORTED;
+    return SGX_SUCCESS;
 }
 
 static void read_features(const struct system_features *host)
@@ -86,7 +89,8 @@ int tee_start(const struct system_features *host)
     if (host == NULL || !sgx_is_outside_enclave(host, sizeof *host)) return SGX_ERROR_UNEXPECTED;
     __asm__ __volatile__("lfence" ::: "memory");
     read_features(host);
-    if (read_attributes() != 0) return SGX_ERROR_UNEXPECTED;
+    int status = read_attributes();
+    if (status != SGX_SUCCESS) return status;
     if (tee_crypto_start != NULL && tee_crypto_start(tee_cpu_features, tee_xfrm) != 0)
         return SGX_ERROR_FEATURE_NOT_SUPPORTED;
     return tee_libc_start((void *)(image + g_global_data.heap_offset), g_global_data.heap_size);

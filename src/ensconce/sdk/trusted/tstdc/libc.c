@@ -19,8 +19,12 @@
 /* A futex is only waited for when another thread of this enclave holds a lock for a moment. */
 #define FUTEX_SPINS 64
 
+/* Where a thread's values for pthread keys are, in its page of thread data. */
+#define TSD_OFFSET 1024
+
 _Static_assert(sizeof(struct thread_data) <= TEE_PTHREAD_OFFSET, "musl's thread is behind ours");
-_Static_assert(TEE_PTHREAD_OFFSET + sizeof(struct pthread) <= PAGE, "and in the same page");
+_Static_assert(TEE_PTHREAD_OFFSET + sizeof(struct pthread) <= TSD_OFFSET, "and before its data");
+_Static_assert(TSD_OFFSET + PTHREAD_KEYS_MAX * sizeof(void *) <= PAGE, "all in one page");
 
 /* Exported: a memory-measuring debugger reads it. */
 __attribute__((visibility("default"))) size_t g_peak_heap_used;
@@ -60,6 +64,8 @@ void tee_libc_start_thread(struct thread_data *thread)
     self->canceldisable = PTHREAD_CANCEL_DISABLE;
     self->robust_list.head = &self->robust_list.head;
     self->locale = &libc.global_locale;
+    self->tsd = (void **)((char *)thread + TSD_OFFSET);
+    memset(self->tsd, 0, PTHREAD_KEYS_MAX * sizeof(void *));
     self->stack = (void *)thread->stack_base;
     self->stack_size = thread->stack_base - thread->stack_limit;
 }
