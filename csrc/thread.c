@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -71,7 +70,8 @@ static void end(void *argument) {
     delist(thread);
     self = NULL;
     for (int i = 0; i < CORE_DEPTH; i++)
-        free(thread->slots[i]);
+        if (thread->slots[i])
+            munmap(thread->slots[i], CORE_XSAVE_MAX);
     munmap(stack_of(thread) - GUARD, GUARD + CORE_STACK_SPAN + STATE);
 }
 
@@ -153,9 +153,12 @@ void core_thread_forked(void) {
 bool core_reserve_slot(struct core_thread *thread) {
     if (thread->depth >= CORE_DEPTH)
         return false;
-    if (!thread->slots[thread->depth])
-        thread->slots[thread->depth] = aligned_alloc(64, CORE_XSAVE_MAX);
-    if (!thread->slots[thread->depth])
+    if (thread->slots[thread->depth])
+        return true;
+    void *slot = mmap(NULL, CORE_XSAVE_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                      -1, 0);
+    if (slot == MAP_FAILED)
         return false;
+    thread->slots[thread->depth] = slot;
     return true;
 }

@@ -99,7 +99,7 @@ bool core_is_illegal(const uint8_t *code, size_t length) {
     uint8_t opcode = code[at], next = at + 1 < length ? code[at + 1] : 0;
     uint8_t extension = next >> 3 & 7;
     if (opcode == 0x0f)
-        return is_illegal_0f(next, at + 2 < length ? code[at + 2] : 0);
+        return at + 1 < length && is_illegal_0f(next, at + 2 < length ? code[at + 2] : 0);
     if (opcode == 0xff) /* far CALL and JMP */
         return next >> 6 != 3 && (extension == 3 || extension == 5);
     return (opcode >= 0x6c && opcode <= 0x6f) || /* INS, OUTS */
