@@ -164,3 +164,13 @@ def test_the_cache_is_where_the_environment_says(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert Toolchain(Path("zig")).cache == Path(expected)
+
+
+def test_a_libc_function_that_few_need_is_there_when_asked_for(
+    toolchain: Toolchain, tmp_path: Path
+) -> None:
+    body = "#include <math.h>\n#include <regex.h>\n"
+    body += 'int answer(void) { regex_t r; return regcomp(&r, "a*", 0) + (int)cbrt(74088.0); }\n'
+    source, edl = _write(tmp_path, body)
+    output = build([source], edl, tmp_path / "enclave.so", toolchain=toolchain)
+    assert "cbrt" in _elf(output).symbols

@@ -167,9 +167,9 @@ def _musl_include(toolchain: Toolchain) -> tuple[Path, ...]:
 
 
 def _is_common(source: Path) -> bool:
-    """Say whether a file of musl is among those that most programs need."""
-    folder, name = source.parts[source.parts.index("src") + 1], source.stem
-    return folder in _COMMON_FOLDERS or f"{folder}/{name}" in _COMMON_FILES
+    """Say whether a file, relative to musl's sources, is among those that most programs need."""
+    folder = source.parts[0]
+    return folder in _COMMON_FOLDERS or f"{folder}/{source.stem}" in _COMMON_FILES
 
 
 def _musl(*, common: bool) -> Callable[[Toolchain, Path], list[tuple[str, bytes]]]:
@@ -182,8 +182,12 @@ def _musl(*, common: bool) -> Callable[[Toolchain, Path], list[tuple[str, bytes]
             defines=("_XOPEN_SOURCE=700",),
             extra=(*_MUSL_FLAGS, *crash),
         )
-        sources = musl_sources(toolchain.library / "libc" / "musl")
-        chosen = [source for source in sources if _is_common(source) == common]
+        musl = toolchain.library / "libc" / "musl"
+        chosen = [
+            source
+            for source in musl_sources(musl)
+            if _is_common(source.relative_to(musl / "src")) == common
+        ]
         # The wheel's musl leaves these two to the compiler's runtime.
         zig = ("memcpy", "memmove") if common else ()
         return [
