@@ -150,8 +150,8 @@ def initialize(
 class Memory:
     """Page-aligned memory of the process."""
 
-    def __init__(self, size: int) -> None:
-        self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def __init__(self, size: int, flags: int = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) -> None:
+        self._map = mmap.mmap(-1, size, flags=flags)
         anchor = ctypes.c_char.from_buffer(self._map)
         self.address = ctypes.addressof(anchor)
         self.size = size

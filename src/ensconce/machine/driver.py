@@ -18,7 +18,8 @@ from ensconce.isa.cpuid import SgxCpuid
 from ensconce.isa.record import Record
 from ensconce.isa.secinfo import PAGE_SIZE
 from ensconce.machine import uapi
-from ensconce.machine.driver_build import UNPRIVILEGED, add_pages, create, init
+from ensconce.machine.driver_add import add_pages
+from ensconce.machine.driver_build import UNPRIVILEGED, create, init
 from ensconce.machine.driver_dynamic import (
     Progress,
     modify_types,

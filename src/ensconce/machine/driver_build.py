@@ -1,33 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver's ioctls that build an enclave: CREATE, ADD_PAGES, INIT (sgx/ioctl.c)."""
+"""The driver's ioctls at either end of building: CREATE and INIT (sgx/ioctl.c)."""
 
 import errno
 
 from ensconce.errors import Fault
 from ensconce.isa.attributes import AttributeFlags
-from ensconce.isa.secinfo import PAGE_SIZE, PageType, SecInfo, SecInfoFlags, page_type
+from ensconce.isa.secinfo import PAGE_SIZE, PageType, SecInfo, SecInfoFlags
 from ensconce.isa.secs import Secs
 from ensconce.isa.sigstruct import SigStruct
 from ensconce.isa.ssa import Vector
 from ensconce.machine import uapi
-from ensconce.machine.driver_enclave import READ, WRITE, DriverEnclave, refusal
-from ensconce.machine.encls_build import check_secs, eadd_lazy, eadd_pages, ecreate
+from ensconce.machine.driver_enclave import DriverEnclave, refusal
+from ensconce.machine.encls_build import check_secs, ecreate
 from ensconce.machine.encls_init import einit
-from ensconce.machine.epc import PERMISSIONS, TYPE
 from ensconce.machine.processor import Processor
 from ensconce.machine.reclaim import Reclaimer
 from ensconce.machine.runs import RunMap
-from ensconce.machine.user_memory import copy_from_user, copy_to_file, untouched
+from ensconce.machine.user_memory import copy_from_user
 
-__all__ = ["UNPRIVILEGED", "add_pages", "check_range", "create", "init"]
+__all__ = ["UNPRIVILEGED", "check_range", "create", "init"]
 
 UNPRIVILEGED = int(
     AttributeFlags.DEBUG | AttributeFlags.MODE64BIT | AttributeFlags.KSS | AttributeFlags.AEXNOTIFY
 )
 
-_CHUNK = 256
-_ZEROS = bytes(_CHUNK * PAGE_SIZE)
-_R, _W = int(SecInfoFlags.R), int(SecInfoFlags.W)
 _VENDORS = (0, 0x8086)
 _SECS_INFO = SecInfo(SecInfoFlags(PageType.SECS << 8))
 
@@ -73,123 +69,6 @@ def check_range(enclave: DriverEnclave, offset: int, length: int) -> None:
     )
     if wrong:
         raise refusal(errno.EINVAL, f"{length:#x} bytes at {offset:#x} are not in the enclave")
-
-
-def add_pages(enclave: DriverEnclave, request: uapi.EnclaveAddPages) -> tuple[int, OSError | None]:
-    """SGX_IOC_ENCLAVE_ADD_PAGES: return the bytes added, and what stopped it before the end.
-
-    Raises OSError EINVAL, EFAULT where nothing was tried. Stops with EFAULT, EBUSY (a page is
-    there already), ENOMEM, EIO (EADD refused).
-    """
-    if request.src % PAGE_SIZE:
-        raise refusal(errno.EINVAL, "src is not aligned to a page")
-    check_range(enclave, request.offset, request.length)
-    secinfo = SecInfo.parse(copy_from_user(request.secinfo, SecInfo.SIZE))
-    _check_secinfo(secinfo)
-    measure = bool(request.flags & uapi.PAGE_MEASURE)
-    done = 0
-    try:
-        while done < request.length:
-            done += _add(
-                enclave,
-                request.src + done,
-                request.offset + done,
-                request.length - done,
-                secinfo,
-                measure=measure,
-            )
-    except OSError as error:
-        return done, error
-    return done, None
-
-
-def _check_secinfo(secinfo: SecInfo) -> None:
-    """Check SECINFO as the kernel does before EADD. Raises OSError EINVAL."""
-    flags = int(secinfo.flags)
-    kind = page_type(flags)
-    wrong = (
-        kind not in (PageType.REG, PageType.TCS)
-        or (flags & _W and not flags & _R)
-        or (kind == PageType.TCS and flags & PERMISSIONS)
-        or flags & ~(PERMISSIONS | TYPE)
-        or secinfo.reserved_nonzero()
-    )
-    if wrong:
-        raise refusal(errno.EINVAL, f"SECINFO.FLAGS {flags:#x}")
-
-
-def _add(
-    enclave: DriverEnclave,
-    src: int,
-    offset: int,
-    length: int,
-    secinfo: SecInfo,
-    *,
-    measure: bool,
-) -> int:
-    """Add the next pages of a request and return how many bytes they were."""
-    page, count = offset // PAGE_SIZE, length // PAGE_SIZE
-    start, end, known = enclave.maximum.spans(page, page + count)[0]
-    if known is not None:
-        raise refusal(errno.EBUSY, f"the enclave has a page at {offset:#x}")
-    count = end - start
-    regular = page_type(int(secinfo.flags)) == PageType.REG
-    if regular and not measure and untouched(src, count * PAGE_SIZE):
-        return _add_lazily(enclave, page, count, secinfo)
-    count = min(count, _CHUNK if regular else 1)
-    enclave.make_room(count)
-    copied = copy_to_file(src, count * PAGE_SIZE, enclave.secs.memory.fd, offset) // PAGE_SIZE
-    if not copied:
-        enclave.secs.memory.discard(offset, count * PAGE_SIZE)
-        raise refusal(errno.EFAULT, f"the source {src:#x} can't be read")
-    size = copied * PAGE_SIZE
-    if (
-        regular
-        and not measure
-        and bytes(enclave.secs.alias[offset : offset + size]) == _ZEROS[:size]
-    ):
-        enclave.secs.memory.discard(offset, count * PAGE_SIZE)
-        return _add_lazily(enclave, page, copied, secinfo)
-    _eadd(enclave, page, copied, secinfo, measure=measure)
-    return size
-
-
-def _add_lazily(enclave: DriverEnclave, page: int, count: int, secinfo: SecInfo) -> int:
-    """Add zero pages that take EPC when they are touched; return their bytes."""
-    address = enclave.secs.base + page * PAGE_SIZE
-    try:
-        eadd_lazy(enclave.cpu, enclave.secs, address, secinfo, count)
-    except Fault as fault:
-        raise refusal(errno.EIO, str(fault)) from fault
-    with enclave.cpu.lock:
-        enclave.maximum.put(page, page + count, int(secinfo.flags) & PERMISSIONS)
-    enclave.statistics.added_lazily += count
-    return count * PAGE_SIZE
-
-
-def _eadd(
-    enclave: DriverEnclave, page: int, count: int, secinfo: SecInfo, *, measure: bool
-) -> None:
-    """EADD, and EEXTEND, pages whose contents are in place."""
-    cpu, secs = enclave.cpu, enclave.secs
-    address = secs.base + page * PAGE_SIZE
-    while True:
-        enclave.make_room(count)
-        try:
-            eadd_pages(cpu, secs, address, secinfo, count, extend=measure)
-            break
-        except Fault as fault:
-            if fault.code is Vector.PF and secs.valid and cpu.epc.free < count:
-                continue  # another enclave took the room
-            secs.memory.discard(page * PAGE_SIZE, count * PAGE_SIZE)
-            raise refusal(errno.EIO, str(fault)) from fault
-    most = int(secinfo.flags) & PERMISSIONS
-    if page_type(int(secinfo.flags)) == PageType.TCS:
-        most = READ | WRITE
-    with cpu.lock:
-        enclave.maximum.put(page, page + count, most)
-        enclave.statistics.added += count
-        enclave.entered(page, page + count)
 
 
 def init(enclave: DriverEnclave, request: uapi.EnclaveInit, allowed: int) -> None:

@@ -163,7 +163,7 @@ def _check_token(
 def _commit(cpu: Processor, secs: SecsPage, sigstruct: SigStruct, mr_enclave: MrEnclave) -> None:
     """Write the SECS and mark it initialised; threads may enter from now on."""
     with cpu.lock:
-        secs.attributes |= AttributeFlags.INIT
+        secs.attributes |= int(AttributeFlags.INIT)
         secs.secs = dataclasses.replace(
             secs.secs,
             attributes=Attributes(AttributeFlags(secs.attributes), secs.secs.attributes.xfrm),

@@ -21,7 +21,7 @@ from ensconce.isa.paging import VA_SLOTS, Pcmd
 from ensconce.isa.secinfo import PAGE_SIZE, PageType, SecInfo, SecInfoFlags, page_type
 from ensconce.isa.ssa import Vector
 from ensconce.machine.epc import BLOCKED, SECINFO_MASK, TCS, TYPE, VaPage
-from ensconce.machine.narrowing import narrow_range
+from ensconce.machine.narrowing import narrow_loaded
 
 if TYPE_CHECKING:
     from ensconce.machine.processor import Processor
@@ -143,7 +143,7 @@ def ewb(cpu: Processor, secs: SecsPage, address: int, va: VaPage, slot: int) -> 
         )
         secs.drop_tcs(page)
         secs.put(page, page + 1, None)
-        secs.evicted.put(page, page + 1, 1)
+        secs.evicted.put(page, page + 1, entry & SECINFO_MASK)
         secs.memory.discard(page * PAGE_SIZE, PAGE_SIZE)
         return evicted
 
@@ -211,8 +211,7 @@ def _loaded(secs: SecsPage, first: int, end: int, flags: int) -> None:
         for page in range(first, end):
             secs.load_tcs(page)
     if flags & _X and secs.unnarrowed.overlaps(first, end):
-        narrow_range(secs, first, end)
-        secs.unnarrowed.put(first, end, None)
+        narrow_loaded(secs, first, end)
 
 
 def ewb_secs(cpu: Processor, secs: SecsPage, va: VaPage, slot: int) -> EvictedPage:

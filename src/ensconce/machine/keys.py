@@ -52,7 +52,7 @@ class KeyHierarchy:
 
     def beyond(self, cpu_svn: bytes) -> bool:
         """Return whether a CPUSVN is beyond this processor's in any component."""
-        if cpu_svn == self.cpu_svn:
+        if cpu_svn == self.cpu_svn or cpu_svn in self._levels:
             return False
         return any(asked > current for asked, current in zip(cpu_svn, self.cpu_svn, strict=True))
 

@@ -25,7 +25,7 @@ from ensconce.machine.epc import REG, TYPE
 if TYPE_CHECKING:
     from ensconce.machine.secs_page import SecsPage
 
-__all__ = ["narrow_all", "narrow_range", "narrowed"]
+__all__ = ["narrow_all", "narrow_loaded", "narrowed"]
 
 _X = int(SecInfoFlags.X)
 _EAX, _EDX = b"\xb8", b"\xba"
@@ -65,6 +65,16 @@ def narrow_all(secs: SecsPage) -> None:
     for start, stop, entry in secs.epcm.spans(0, end):
         if entry is not None and entry & _X and entry & TYPE == REG:
             narrow_range(secs, start, stop)
+
+
+def narrow_loaded(secs: SecsPage, first: int, end: int) -> None:
+    """Narrow pages that came into the EPC; again next time, if a neighbour is still out."""
+    narrow_range(secs, first, end)
+    for page in (first - 1, end):
+        for known in (secs.lazy, secs.evicted):
+            if (known.get(page) or 0) & _X:
+                return
+    secs.unnarrowed.put(first, end, None)
 
 
 def narrow_range(secs: SecsPage, first: int, end: int) -> None:

@@ -32,7 +32,7 @@ class Owner(Protocol):
         """Unmap and EBLOCK what is in the EPC of a range; return those pages. Lock held."""
 
     def write_back(self, pages: Iterable[int]) -> list[int]:
-        """EWB pages that were blocked and tracked; return those that are in use again. Lock held."""
+        """EWB pages that were blocked and tracked; return those in use again. Lock held."""
 
 
 class Reclaimer:
