@@ -4,7 +4,7 @@
 import datetime
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ensconce.errors import ConfigError
 from ensconce.image.config import EnclaveConfig, Feature
@@ -130,6 +130,16 @@ _ELEMENT_SINCE = {
 }
 
 
+def _settled(config: EnclaveConfig, generation: Generation) -> EnclaveConfig:
+    """Return a configuration with the smallest stack that its release takes by default."""
+    smallest = generation.smallest_stack
+    if config.stack_min_size is None:
+        config = replace(config, stack_min_size=min(smallest, config.stack_max_size))
+    if config.stack_min < smallest:
+        raise ConfigError(f"StackMinSize is {config.stack_min:#x}, less than {smallest:#x}")
+    return config
+
+
 def _check(config: EnclaveConfig, generation: Generation, source: str) -> None:
     """Raise `ConfigError` for what the enclave's runtime, or this signer, does not have."""
     if config.enable_ossl_fips:
@@ -154,6 +164,7 @@ def build_metadata(
     Raises `ConfigError` for a configuration that this file can't have, `FormatError` for a file
     without the symbols that the trusted runtime exports.
     """
+    config = _settled(config, generation)
     _check(config, generation, file.source)
     return _Builder(file, config, generation, sigstruct).build()
 
@@ -318,7 +329,7 @@ class _Builder:
         """Return the fields of g_global_data and of the thread data by name."""
         config = self.config
         tcs = places[LayoutId.TCS].rva
-        stack = places[LayoutId.STACK_MIN].rva + config.stack_min_size - tcs
+        stack = places[LayoutId.STACK_MIN].rva + config.stack_min - tcs
         ssa = places[LayoutId.SSA].rva - tcs
         data = places[LayoutId.TD].rva - tcs + places[LayoutId.TD].size - PAGE_SIZE
         tls_field = 8 * self.generation.thread.index("tls_addr")

@@ -50,7 +50,7 @@ class EnclaveConfig:
     tcs_min_pool: int | None = None
     tcs_policy: int = 1
     stack_max_size: int = 0x40000
-    stack_min_size: int = 0x2000
+    stack_min_size: int | None = None
     heap_max_size: int = 0x1000000
     heap_min_size: int = 0x1000
     heap_init_size: int | None = None
@@ -74,6 +74,11 @@ class EnclaveConfig:
     enable_aex_notify: int = 0
     enable_ipp_fips: int = 0
     enable_ossl_fips: int = 0
+
+    @property
+    def stack_min(self) -> int:
+        """The stack that is never taken away; releases before 2.4 had a default of their own."""
+        return 0x2000 if self.stack_min_size is None else self.stack_min_size
 
     @property
     def heap_init(self) -> int:
@@ -111,7 +116,7 @@ class EnclaveConfig:
         """Whether heap, stacks, reserved memory or threads can grow at run time."""
         sizes = (
             {self.heap_min_size, self.heap_init, self.heap_max_size},
-            {self.stack_min_size, self.stack_max_size},
+            {self.stack_min, self.stack_max_size},
             {self.reserved_mem_min_size, self.reserved_init, self.reserved_mem_max_size},
             {self.threads_max, self.thread_pool + 1},
         )
@@ -144,8 +149,8 @@ ELEMENTS: Mapping[str, _Element] = {
     "TCSMaxNum": _Element("tcs_max_num", 1, _U32),
     "TCSMinPool": _Element("tcs_min_pool", 0, _U32),
     "TCSPolicy": _Element("tcs_policy", 0, 1),
-    "StackMaxSize": _Element("stack_max_size", 0x2000, _MAX_MEMORY),
-    "StackMinSize": _Element("stack_min_size", 0x2000, _MAX_MEMORY),
+    "StackMaxSize": _Element("stack_max_size", PAGE_SIZE, _MAX_MEMORY),
+    "StackMinSize": _Element("stack_min_size", PAGE_SIZE, _MAX_MEMORY),
     "HeapMaxSize": _Element("heap_max_size", 0, _MAX_MEMORY),
     "HeapMinSize": _Element("heap_min_size", 0, _MAX_MEMORY),
     "HeapInitSize": _Element("heap_init_size", 0, _MAX_MEMORY),
@@ -181,7 +186,7 @@ def _alignment(config: EnclaveConfig) -> str:
 
 
 def _memory(config: EnclaveConfig) -> str:
-    if config.stack_min_size > config.stack_max_size:
+    if config.stack_min > config.stack_max_size:
         return "StackMinSize is greater than StackMaxSize"
     if not config.heap_min_size <= config.heap_init <= config.heap_max_size:
         return "HeapMinSize, HeapInitSize and HeapMaxSize do not ascend"
@@ -264,6 +269,8 @@ class _Reader:
                 line=error.lineno,
                 column=error.offset + 1,
             ) from None
+        except (LookupError, ValueError) as error:
+            raise SourceError(f"{self.source}: {error}", source=self.source) from None
 
     def _doctype(self, *_: object) -> None:
         self.fail("a DOCTYPE has no place in an enclave's configuration; remove it")

@@ -66,6 +66,11 @@ class Generation:
         return 8 * len(self.words) + self.thread_size + _TCS_TEMPLATE
 
     @property
+    def smallest_stack(self) -> int:
+        """The least StackMinSize, and its default, in bytes."""
+        return 0x1000 if self.sdk < (2, 4, 0) else 0x2000
+
+    @property
     def fixed_ssa(self) -> bool:
         """Whether an SSA frame is one page whatever XFRM allows."""
         return self.sdk < (2, 18, 0)

@@ -133,8 +133,8 @@ class Layout:
     def _thread(self) -> list[LayoutEntry]:
         """Return one thread's entries."""
         config = self.config
-        growing = config.stack_max_size - config.stack_min_size
-        stack = [_entry(LayoutId.STACK_MIN, config.stack_min_size, _MEASURED, fill=_STACK_FILL)]
+        growing = config.stack_max_size - config.stack_min
+        stack = [_entry(LayoutId.STACK_MIN, config.stack_min, _MEASURED, fill=_STACK_FILL)]
         if growing:
             attributes = _MEASURED | Page.GROW_DOWN
             stack.insert(0, _entry(LayoutId.STACK_MAX, growing, attributes, fill=_STACK_FILL))

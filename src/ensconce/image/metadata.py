@@ -392,7 +392,7 @@ class _Parser:
             repeated = layout[index - item.entry_count : index]
             if item.entry_count > index or any(isinstance(each, LayoutGroup) for each in repeated):
                 raise self.error("has a thread group that reaches outside its entries")
-            runs += item.entry_count * item.load_times
+            runs += max(item.entry_count, 1) * item.load_times
             if item.load_step % PAGE_SIZE or runs > _MAX_RUNS:
                 raise self.error(
                     f"repeats a thread {item.load_times} times, {item.load_step:#x} bytes apart"

@@ -47,6 +47,7 @@ def recover_config(metadata: Metadata, generation: Generation) -> EnclaveConfig:
     elrange = metadata.elrange
     return EnclaveConfig(
         **_identity(sigstruct, generation),
+        misc_select=int(header.desired_misc_select | sigstruct.misc_select),
         tcs_num=1 + pool + removed,
         tcs_max_num=1 + pool + added if added else None,
         tcs_min_pool=header.tcs_min_pool,
@@ -113,7 +114,6 @@ def _identity(sigstruct: SigStruct, generation: Generation) -> dict[str, int]:
         "launch_key": int(AttributeFlags.EINITTOKENKEY in flags),
         "disable_debug": int(AttributeFlags.DEBUG in sigstruct.attribute_mask.flags),
         "hw": sigstruct.sw_defined,
-        "misc_select": int(sigstruct.misc_select),
         "misc_mask": int(sigstruct.misc_mask),
         "enable_kss": int(AttributeFlags.KSS in flags),
         "isv_family_id_h": family >> 64,

@@ -5,6 +5,7 @@ The pages are the segments with the metadata's patches, not relocated (the encla
 itself), then the heap, the threads and what else the metadata's layout table lists.
 """
 
+import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -46,6 +47,7 @@ class SdkImage:
         self.metadata = metadata
         self.source = file.source
         self.sigstruct = sigstruct or metadata.header.sigstruct
+        self._check_fit()
 
     @classmethod
     def parse(
@@ -142,6 +144,20 @@ class SdkImage:
         shift = self.image_offset
         for run in self._image_pages():
             yield run if not shift else replace(run, offset=run.offset + shift)
+
+    def _check_fit(self) -> None:
+        """Check that the segments lie in the enclave and share no page with the layout."""
+        placed = sorted((at, at + entry.size) for entry, at in self.metadata.placed())
+        for segment in self._segments():
+            start = page_start(segment.address)
+            end = page_end(segment.address + segment.memory_size)
+            if end > self.metadata.header.enclave_size:
+                raise self.file.error(f"has a segment up to {end:#x}, outside the enclave")
+            following = bisect.bisect_left(placed, (end, 0))
+            if any(last > start for _, last in placed[max(following - 1, 0) : following]):
+                raise self.file.error(
+                    f"has metadata that puts pages over the segment at {start:#x}"
+                )
 
     def _image_pages(self) -> Iterator[PageRun]:
         """Yield the pages at offsets from the image's start."""
