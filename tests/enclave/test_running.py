@@ -18,6 +18,8 @@ from ensconce.errors import (
     OcallError,
     OutOfThreads,
 )
+from ensconce.isa.keyrequest import KeyName, KeyRequest
+from ensconce.isa.report import Report, TargetInfo
 
 Start = Callable[..., Enclave]
 
@@ -320,3 +322,18 @@ def test_an_ocall_error_is_not_a_crash(start: Start) -> None:
         with pytest.raises(OcallError):
             enclave.relay(1)
     assert enclave.survive(3) == 3
+
+
+def test_an_enclave_reports_on_itself_and_gets_its_keys(start: Start) -> None:
+    enclave = start()
+    target = TargetInfo(measurement=enclave.image.measure(), attributes=enclave.secs.attributes)
+    output = bytearray(Report.SIZE)
+    enclave.report(bytes(target), b"data".ljust(64, b"\0"), output)
+    report = Report.parse(output)
+    assert report.body.mr_enclave == enclave.image.measure()
+    assert report.body.report_data[:4] == b"data"
+    keys = [bytearray(16), bytearray(16)]
+    for key in keys:
+        request = KeyRequest(key_name=KeyName.REPORT, key_id=report.key_id)
+        assert enclave.get_key(bytes(request), key) == 0
+    assert keys[0] == keys[1] != bytes(16)

@@ -18,7 +18,7 @@ from ensconce.enclave.definition import find_interface
 from ensconce.enclave.device import Device, default_device, dynamic_memory
 from ensconce.enclave.dynamic import DynamicMemory
 from ensconce.enclave.ecalls import compile_ecall
-from ensconce.enclave.features import SystemFeatures
+from ensconce.enclave.features import SystemFeatures, emulated_cpuid
 from ensconce.enclave.loader import LoadedEnclave, Progress, load_image
 from ensconce.enclave.memory import Untrusted
 from ensconce.enclave.ocalls import Frame, Handler
@@ -123,7 +123,9 @@ class Enclave:
         self._ocalls: dict[int, Handler] = {}
         self._growing = threading.Lock()
         self._pool = Pool(self.source, policy, grow=self._grow, wait=thread_wait)
-        self._standard = StandardOcalls(self._pool)
+        emulated = self.device.name == "emulated"
+        self._cpuid = emulated_cpuid(_core.cpuid, self.device.cpuid) if emulated else _core.cpuid
+        self._standard = StandardOcalls(self._pool, self._cpuid)
         self._dynamic = DynamicMemory(self.device, self.base, self.secs.size)
         self._edmm = _version(image) > 0 and dynamic_memory(self.device)
         self._make_threads()
@@ -175,7 +177,7 @@ class Enclave:
         if self._first is None:
             raise EnclaveError(f"{self.source} has no TCS; sign it with TCSNum of at least 1")
         features = SystemFeatures.read(
-            _core.cpuid, self.secs.attributes, version=_version(self.image), edmm=self._edmm
+            self._cpuid, self.secs.attributes, version=_version(self.image), edmm=self._edmm
         )
         memory = Untrusted(len(bytes(features)))
         memory.data[: len(bytes(features))] = bytes(features)

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ensconce.isa.attributes import AttributeFlags, Attributes
-from ensconce.isa.cpuid import Registers
+from ensconce.isa.cpuid import Registers, SgxCpuid
 
-__all__ = ["SystemFeatures"]
+__all__ = ["Cpuid", "SystemFeatures", "emulated_cpuid"]
 
 _EAX, _EBX, _ECX, _EDX = range(4)
 _AVX, _MPX, _AVX512 = 0x06, 0x18, 0xE6  # XFRM bits that must be on
@@ -73,6 +73,9 @@ _OWN_FEATURES: tuple[tuple[int | None, int | None, int, int, int, int], ...] = (
     (None, 53, 7, _EBX, 1 << 2, 0),  # sgx
 )
 _OWN_NAME = b"GenuineIntel"
+_EMULATED_SIGNATURE = 0x000606A6  # family 6, model 6AH: a server processor with SGX
+_SGX = 1 << 2  # CPUID.07H:EBX
+_SGX_LEAF = 0x12
 _GENERIC = 1
 
 _LAST = 1 << 63  # of the feature sets; only one is defined
@@ -82,6 +85,37 @@ _AEX_NOTIFY = 1 << 1
 
 _LAYOUT = struct.Struct("<QIQ128sQQQI")
 _ROWS = (0, 1, None, None, 4, None, None, 7)  # leaves of the table; the others stay zero
+
+
+Cpuid = Callable[[int, int], Registers]
+
+
+def emulated_cpuid(host: Cpuid, sgx: SgxCpuid) -> Cpuid:
+    """Return CPUID as an emulated SGX processor answers it: the host's, and SGX beside it.
+
+    Trusted libraries refuse a processor without the vendor's name, so it is given one.
+    """
+
+    def cpuid(leaf: int, subleaf: int) -> Registers:
+        eax, ebx, ecx, edx = host(leaf, subleaf)
+        if leaf == 0:
+            ebx, edx, ecx = struct.unpack("<3I", _OWN_NAME)
+            eax = max(eax, _SGX_LEAF)
+        elif leaf == 1 and not _is_own(host):
+            eax = _EMULATED_SIGNATURE
+        elif leaf == 7 and subleaf == 0:
+            ebx |= _SGX
+        elif leaf == _SGX_LEAF:
+            return sgx.registers(subleaf)
+        return eax, ebx, ecx, edx
+
+    return cpuid
+
+
+def _is_own(cpuid: Cpuid) -> bool:
+    """Return whether the processor has the vendor's name."""
+    _, ebx, ecx, edx = cpuid(0, 0)
+    return struct.pack("<3I", ebx, edx, ecx) == _OWN_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +137,7 @@ class SystemFeatures:
     @classmethod
     def read(
         cls,
-        cpuid: Callable[[int, int], Registers],
+        cpuid: Cpuid,
         attributes: Attributes,
         *,
         version: int,
@@ -111,9 +145,7 @@ class SystemFeatures:
     ) -> "SystemFeatures":
         """Read the processor's features, without those whose state XFRM does not let it save."""
         xfrm = int(attributes.xfrm)
-        _, ebx, ecx, edx = cpuid(0, 0)
-        own = struct.pack("<3I", ebx, edx, ecx) == _OWN_NAME
-        rows = _FEATURES + _OWN_FEATURES if own else _FEATURES
+        rows = _FEATURES + _OWN_FEATURES if _is_own(cpuid) else _FEATURES
         leaves = {leaf: cpuid(leaf, 0) for leaf in {row[2] for row in rows}}
         legacy = extended = _GENERIC
         for old, new, leaf, register, mask, needed in rows:

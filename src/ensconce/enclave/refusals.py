@@ -51,6 +51,13 @@ def build_error(image: Image, step: str, error: OSError) -> DeviceError:
 def init_error(image: Image, secs: Secs, answer: int | OSError) -> EnsconceError:
     """Return the error for a refused EINIT, from an SGX code or the driver's errno."""
     if isinstance(answer, OSError):
+        if answer.errno == errno.EACCES:
+            flags = secs.attributes.flags
+            return PolicyError(
+                f"{image.source} asks for ATTRIBUTES {int(flags):#x}, which the SGX driver of "
+                "Linux does not grant: EINITTOKENKEY is for launch enclaves, which flexible launch "
+                "control does without"
+            )
         if answer.errno != errno.EPERM:
             return build_error(image, "EINIT", answer)
         code = _likely_code(image, secs)

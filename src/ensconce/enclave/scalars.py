@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ensconce.edl.headers import HEADER_TYPES, HeaderType
-from ensconce.edl.layout import Layout
+from ensconce.edl.layout import Extent, Layout
 from ensconce.edl.model import EnumDefinition, Interface, Kind, Type
 
 __all__ = ["Scalar", "Sizes", "Types", "scalar"]
@@ -39,6 +39,7 @@ _CODES = {
 }
 _UNSIGNED = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
+_ENUM_EXTENT = Extent(4, 4)
 Sizes = Mapping[str, int | tuple[int, int]]
 
 
@@ -56,6 +57,11 @@ class Types(Layout):
             pair = (extent, min(8, extent & -extent)) if isinstance(extent, int) else extent
             self.headers[name] = HeaderType(*pair, scalar=pair[0] in _UNSIGNED)
         super().__init__(interface, self.headers)
+
+    def extent(self, of: Type) -> Extent | None:
+        """Return size and alignment; an enumeration that a header defines is an int."""
+        found = super().extent(of)
+        return _ENUM_EXTENT if found is None and of.kind is Kind.ENUM else found
 
 
 @dataclass(frozen=True, slots=True)

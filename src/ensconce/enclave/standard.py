@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ensconce import _core
+from ensconce.enclave.features import Cpuid
 from ensconce.enclave.memory import Untrusted
 from ensconce.enclave.pool import Pool
 from ensconce.enclave.status import Status
@@ -26,8 +26,9 @@ _WORD = struct.Struct("<Q")
 class StandardOcalls:
     """The vendor's own OCALLs for one enclave; each TCS has an event that others set."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, cpuid: Cpuid) -> None:
         self._pool = pool
+        self._cpuid = cpuid
         self._events: defaultdict[int, threading.Semaphore] = defaultdict(
             lambda: threading.Semaphore(0)
         )
@@ -59,7 +60,7 @@ class StandardOcalls:
 
     def cpuidex(self, registers: memoryview, leaf: int, subleaf: int) -> None:
         """Store EAX, EBX, ECX and EDX of a CPUID leaf."""
-        answer = _core.cpuid(leaf & 0xFFFFFFFF, subleaf & 0xFFFFFFFF)
+        answer = self._cpuid(leaf & 0xFFFFFFFF, subleaf & 0xFFFFFFFF)
         struct.pack_into("<4I", registers, 0, *answer)
 
     def wait(self, own: int) -> int:
