@@ -71,3 +71,13 @@ def test_two_platforms_share_no_key() -> None:
     other = KeyHierarchy(Identity.generate(IDENTITY.cpu_svn))
     svn = IDENTITY.cpu_svn
     assert other.key(4, svn, attributes=bytes(16)) != KEYS.key(4, svn, attributes=bytes(16))
+
+
+def test_derivation_never_changes_or_sealed_data_would_be_lost() -> None:
+    identity = Identity(*(bytes([at]) * size for at, size in enumerate((16, 16, 16, 32, 16))))
+    keys = KeyHierarchy(identity)
+    made = keys.key(
+        4, bytes(16), attributes=b"\5" * 16, mr_signer=b"\6" * 32, isv_svn=7, misc_mask=8
+    )
+    assert made.hex() == "f294ff1c5d26e8f251da791f8aae6e92"
+    assert identity.secret(b"label").hex()[:32] == "0048a487f17c8e98cfbb987e4a63781b"

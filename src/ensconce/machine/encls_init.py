@@ -51,9 +51,7 @@ def einit(
             raise Fault(Vector.PF, "EINIT: the SECS is not in the EPC", address=secs.base)
         if secs.initialized:
             raise Fault(Vector.GP, "EINIT: the enclave is initialised")
-        if not secs.attributes & AttributeFlags.KSS and (
-            any(sigstruct.isv_family_id) or any(sigstruct.isv_ext_prod_id)
-        ):
+        if not secs.attributes & AttributeFlags.KSS and any(sigstruct.isv_family_id):
             raise Fault(ErrorCode.INVALID_SIG_STRUCT, "EINIT: ISVFAMILYID needs ATTRIBUTES.KSS")
         mr_enclave = secs.measurement.digest()
         if sigstruct.enclave_hash != mr_enclave:

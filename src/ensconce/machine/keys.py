@@ -26,10 +26,9 @@ _PADDING = (b"\0\1" + b"\xff" * 330 + bytes.fromhex("003031300d06096086480165030
     ::-1
 ]
 
-# name, policy, prod id, svn, config svn, CET attributes and mask, misc select and mask,
-# attributes, mask, CPUSVN, owner epoch, seal fuses, MRENCLAVE, MRSIGNER, key id, family,
-# extended product id, config id
-_DEPENDENCIES = struct.Struct("<HHHHHBBII16s16s16s16s16s32s32s32s16s16s64s352s")
+# TMP_KEYDEPENDENCIES begins with: name, policy, product id, SVN, CONFIGSVN, CET attributes and
+# mask, MISCSELECT and mask. What follows has fixed sizes, so the order makes it unambiguous.
+_NUMBERS = struct.Struct("<HHHHHBBII")
 
 _ZERO16 = bytes(16)
 _ZERO32 = bytes(32)
@@ -102,28 +101,14 @@ class KeyHierarchy:
         `owner` and `seal` say whether SGXOWNEREPOCH and SEAL_KEY_FUSES enter.
         Raises Fault INVALID_CPUSVN.
         """
-        dependencies = _DEPENDENCIES.pack(
-            name,
-            policy,
-            isv_prod_id,
-            isv_svn,
-            config_svn,
-            cet_attributes,
-            cet_attributes_mask,
-            misc_select,
-            misc_mask,
-            attributes,
-            attributes_mask,
-            cpu_svn,
-            self._owner_epoch if owner else _ZERO16,
-            self._seal_fuses if seal else _ZERO16,
-            mr_enclave,
-            mr_signer,
-            key_id,
-            isv_family_id,
-            isv_ext_prod_id,
-            config_id,
-            _PADDING,
+        svns = (isv_prod_id, isv_svn, config_svn)
+        cet = (cet_attributes, cet_attributes_mask)
+        numbers = _NUMBERS.pack(name, policy, *svns, *cet, misc_select, misc_mask)
+        owner_epoch = self._owner_epoch if owner else _ZERO16
+        fuses = self._seal_fuses if seal else _ZERO16
+        identity = mr_enclave + mr_signer + key_id + isv_family_id + isv_ext_prod_id + config_id
+        dependencies = b"".join(
+            (numbers, attributes, attributes_mask, cpu_svn, owner_epoch, fuses, identity, _PADDING)
         )
         return aes_cmac(self.level_key(cpu_svn), dependencies)
 
