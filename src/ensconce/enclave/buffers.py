@@ -31,6 +31,8 @@ def lend(argument: Buffer, size: int, space: Space, where: str, *, read: bool, w
     With `read` the enclave gets the contents, with `write` the buffer gets the enclave's when the
     ECALL has ended well. ValueError where the buffer is shorter.
     """
+    if type(argument) is bytes and len(argument) == size <= _COPIED and not write:
+        return space.put(argument)
     view = bytes_of(argument, where, writable=write)
     if view.nbytes < size:
         raise ValueError(f"{where} takes {size} bytes, and was given {view.nbytes}")
@@ -51,6 +53,9 @@ def lend(argument: Buffer, size: int, space: Space, where: str, *, read: bool, w
 
 def text_end(data: bytes | memoryview, width: int) -> int | None:
     """Return the byte offset of the first zero character of `width` 1 or 4 bytes."""
+    if width == 1 and isinstance(data, bytes):
+        found = data.find(0)
+        return None if found < 0 else found
     view = memoryview(data)
     for start in range(0, len(view), _COPIED):
         window = bytes(view[start : start + _COPIED])

@@ -148,32 +148,36 @@ def _staged(
     count, number, pack = len(plan.parameters), plan.number, plan.pack.pack_into
     unpack, offset, decode = _result(plan)
     stages = plan.stages or ()
+    room = size + 63 & ~63
 
     def proxy(*arguments: Any, **named: Any) -> Any:
         if named or len(arguments) != count:
             arguments = plan.bind(arguments, named)
         thread = caller()
         space = thread.space
-        mark = space.mark()
+        at, held, after = space.top, len(space.held), len(space.after)
+        if at + room > space.size:
+            raise MemoryError(f"{plan.name}: ECALLs are nested too deeply")
+        space.top = at + room
         try:
-            address, view = space.room(size)
             values: list[Any] = []
             append = values.append
-            for stage, argument in zip(stages, arguments, strict=True):
+            for stage, argument in zip(stages, arguments, strict=False):
                 stage(argument, arguments, space, append)
             try:
-                pack(view, 0, *values)
+                pack(space.data, at, *values)
             except (struct.error, OverflowError, TypeError):
                 raise plan.explain(arguments, types) from None
-            thread.ecall(number, address)
-            for finish in space.after[mark[3] :]:
-                finish()
+            thread.ecall(number, space.address + at)
+            if len(space.after) > after:
+                for finish in space.after[after:]:
+                    finish()
             if unpack is None:
                 return None
-            (value,) = unpack(view, offset)
+            (value,) = unpack(space.data, at + offset)
             return value if decode is None else decode(value)
         finally:
-            space.release(mark)
+            space.release(at, held, after)
 
     return proxy
 

@@ -267,8 +267,9 @@ class Enclave:
             argument = Untrusted(8)
             argument.data[:8] = (self.base + offset).to_bytes(8, "little")
             try:
-                if self._utility.call(Command.MKTCS, argument.address):
-                    return False
+                self._utility.ecall(Command.MKTCS, argument.address)
+            except EnclaveError:
+                return False
             finally:
                 argument.close()
             self._spare.pop()
@@ -308,7 +309,7 @@ class Enclave:
         if not self._edmm or self.gone is not None or busy or thread is None:
             return
         with contextlib.suppress(EnclaveError):
-            thread.call(Command.UNINIT_ENCLAVE, 0)
+            thread.ecall(Command.UNINIT_ENCLAVE, 0)
 
     def _inside(self) -> int:
         """Return how many threads run the enclave's code."""

@@ -68,7 +68,7 @@ _release.restype = None
 
 
 class Pin:
-    """A hold on an object's own bytes: they neither move nor go until `release`."""
+    """A hold on an object's own bytes: they neither move nor go until `close`."""
 
     __slots__ = ("_view", "address", "size")
 
@@ -78,7 +78,7 @@ class Pin:
         self.address: int = self._view.buf or 0
         self.size: int = self._view.len
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let go."""
         _release(self._view)
 
@@ -90,40 +90,33 @@ def pinned(buffer: Buffer, *, writable: bool = False) -> Iterator[Pin]:
     try:
         yield pin
     finally:
-        pin.release()
+        pin.close()
 
 
 class Space:
     """A stack of untrusted memory in which one thread builds what it passes to an enclave.
 
-    `mark` and `release` bracket a call; calls nest. `after` holds what to do when the ECALL has
-    come back without an error, in order.
+    Calls nest: each leaves `top` and the lists as it found them. `held` is what it has to let go;
+    `after` is what to do when the ECALL has come back without an error, in order.
     """
 
-    __slots__ = ("_extra", "_memory", "_pins", "address", "after", "data", "size", "top")
+    __slots__ = ("_memory", "address", "after", "data", "held", "size", "top")
 
     def __init__(self, size: int = 1 << 16) -> None:
         self._memory = Untrusted(size)
-        self._extra: list[Untrusted] = []
-        self._pins: list[Pin] = []
+        self.held: list[Untrusted | Pin] = []
         self.after: list[Callable[[], None]] = []
         self.address = self._memory.address
         self.data = self._memory.data
         self.size = self._memory.size
         self.top = 0
 
-    def mark(self) -> tuple[int, int, int, int]:
-        """Return where the space stands."""
-        return self.top, len(self._extra), len(self._pins), len(self.after)
-
-    def release(self, mark: tuple[int, int, int, int]) -> None:
-        """Give back what was taken since a mark."""
-        self.top, extra, pins, after = mark
+    def release(self, top: int, held: int, after: int) -> None:
+        """Give back what was taken since `top`, `held` and `after` had these sizes."""
+        self.top = top
         del self.after[after:]
-        while len(self._pins) > pins:
-            self._pins.pop().release()
-        while len(self._extra) > extra:
-            self._extra.pop().close()
+        while len(self.held) > held:
+            self.held.pop().close()
 
     def room(self, size: int) -> tuple[int, memoryview]:
         """Take `size` bytes, 64-byte aligned: their address and a view of them. Not zeroed."""
@@ -133,20 +126,25 @@ class Space:
             self.top = end
             return self.address + at, self.data[at : at + size]
         extra = Untrusted(size)
-        self._extra.append(extra)
+        self.held.append(extra)
         return extra.address, extra.data[:size]
 
-    def put(self, content: bytes | bytearray | memoryview) -> int:
-        """Copy bytes (a view must be of bytes) and return their address."""
-        address, view = self.room(len(content))
-        view[:] = content
-        view.release()
-        return address
+    def put(self, content: bytes) -> int:
+        """Copy bytes and return their address."""
+        at, size = self.top, len(content)
+        end = at + (size + 63 & ~63)
+        if end > self.size:
+            address, view = self.room(size)
+            view[:] = content
+            return address
+        self.top = end
+        self.data[at : at + size] = content
+        return self.address + at
 
     def pin(self, buffer: Buffer, *, writable: bool) -> Pin:
-        """Hold a buffer in place until `release`."""
+        """Hold a buffer in place until the call has ended."""
         pin = Pin(buffer, writable=writable)
-        self._pins.append(pin)
+        self.held.append(pin)
         return pin
 
     def close(self) -> None:

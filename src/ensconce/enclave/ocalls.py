@@ -149,6 +149,8 @@ def compile_ocall(ocall: Ocall, function: Function, types: Types) -> Handler:
         for item in ocall.parameters
     ]
     result, size = _Result(ocall, whole, types), whole.size
+    if not any(argument.checked for argument in arguments):
+        return _plain(function, arguments, result, size)
 
     def handler(frame: Frame, address: int) -> None:
         ms = frame.inside(address, size)
@@ -167,6 +169,29 @@ def compile_ocall(ocall: Ocall, function: Function, types: Types) -> Handler:
         finally:
             for view in views:
                 view.release()
+
+    return handler
+
+
+def _plain(function: Function, arguments: list[_Argument], result: _Result, size: int) -> Handler:
+    """Return the handler of an OCALL whose parameters are all numbers or bare addresses."""
+    codes, at = ["<"], 0
+    for argument in arguments:
+        codes += (f"{argument.offset - at}x", argument.struct.format.removeprefix("<"))
+        at = argument.offset + argument.struct.size
+    unpack = struct.Struct("".join(codes)).unpack_from
+    decoders = [
+        (index, argument.scalar.decode)
+        for index, argument in enumerate(arguments)
+        if argument.scalar is not None and argument.scalar.decode is not None
+    ]
+
+    def handler(frame: Frame, address: int) -> None:
+        ms = frame.inside(address, size)
+        values = list(unpack(ms))
+        for index, decode in decoders:
+            values[index] = decode(values[index])
+        result.write(_called(function, values, result, ms), ms)
 
     return handler
 

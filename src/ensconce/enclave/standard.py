@@ -108,7 +108,7 @@ class StandardOcalls:
         waiter = Untrusted(_WORD.size)
         try:
             self._pool.adopt(thread)
-            thread.call(Command.ECALL_PTHREAD, waiter.address)
+            thread.ecall(Command.ECALL_PTHREAD, waiter.address)
         except EnsconceError:
             return  # the enclave is gone; whoever calls it next is told why
         finally:

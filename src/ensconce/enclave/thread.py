@@ -9,7 +9,7 @@ and on status 0 resumes.
 """
 
 from enum import IntEnum
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from ensconce import _core
 from ensconce.enclave.memory import Space
@@ -25,9 +25,7 @@ _EEXIT = 0
 _MASK = (1 << 64) - 1
 _RED_ZONE = 128
 _SIGNED = 1 << 31
-
-
-_Error = TypeVar("_Error", bound=BaseException)
+_OCALL_FAILED = int(Status.UNEXPECTED)
 
 
 class Command(IntEnum):
@@ -107,88 +105,79 @@ class TrustedThread:
         return self._depth > 0
 
     def ecall(self, number: int, ms: int) -> None:
-        """Make an ECALL (or a command) and run its OCALLs until it has ended well; else raise."""
-        status = self.call(number & _MASK, ms)
-        if status:
-            raise self._host.failed(number, status)
-
-    def call(self, number: int, ms: int) -> int:
-        """Make an ECALL and return the trusted runtime's status.
+        """Make an ECALL (or a command) and run its OCALLs until it has ended well; else raise.
 
         What an OCALL raises is raised here, after the enclave has been told that the OCALL failed
         and has returned. After something other than an Exception (an interrupt), every further
         OCALL fails at once.
         """
-        host, call = self._host, self._call
-        rsp = (call.rsp - _RED_ZONE) & -64 if self._depth else 0
+        host, call, enter, tcs = self._host, self._call, self._enter, self.tcs
+        outer = self._depth
+        rsp = (call.rsp - _RED_ZONE) & -64 if outer else 0
         failure: BaseException | None = None
-        self._depth += 1
+        self._depth = outer + 1
         try:
-            outcome = self._step(_ENTER, number & _MASK, ms, rsp)
+            self.inside = True
+            if host.gone is not None:
+                raise host.gone.with_traceback(None)
+            outcome = enter(_ENTER, tcs, number & _MASK, ms, rsp)
             while True:
                 if outcome != _EEXIT:
                     outcome = self._exception()
                     continue
+                self.inside = False
                 reason = call.rdi
                 if reason == _ERET:
                     break
                 rsp = call.rsp
-                status = 0
-                try:
-                    if failure is not None and not isinstance(failure, Exception):
-                        raise failure
-                    host.ocall(_signed(reason), self._frame, call.rsi)
-                except BaseException as error:  # raised when the ECALL has unwound
-                    failure = failure or error
-                    status = int(Status.UNEXPECTED)
+                error = self._ocall(_signed(reason), call.rsi, failure)
+                failure = failure or error
                 if self.given_up is not None:
-                    raise failure or self.given_up
-                outcome = self._step(_ENTER, _ORET, status, rsp)
+                    raise self.given_up
+                status = _OCALL_FAILED if error is not None else 0
+                self.inside = True
+                if host.gone is not None:
+                    raise host.gone.with_traceback(None)
+                outcome = enter(_ENTER, tcs, _ORET, status, rsp)
             status = call.rsi & 0xFFFFFFFF
-        finally:
-            self._depth -= 1
-        if failure is not None:
-            raise failure
-        return status
-
-    def _step(self, function: int, rdi: int, rsi: int, rsp: int) -> int:
-        """Enter or resume the enclave; give the thread up when that raises."""
-        self.inside = True
-        try:
-            gone = self._host.gone
-            if gone is not None:
-                raise gone.with_traceback(None)
-            return self._enter(function, self.tcs, rdi, rsi, rsp)
-        except BaseException as error:
-            self._give_up(error)
+        except BaseException as error:  # the enclave stays in the middle of something
+            self.inside = False
+            self.given_up = self.given_up or error
             raise
         finally:
-            self.inside = False
+            self._depth = outer
+        if failure is not None or status:
+            raise failure or host.failed(number, status)
+
+    def _ocall(self, number: int, ms: int, failure: BaseException | None) -> BaseException | None:
+        """Run an OCALL and return what it raised; after an interrupt there are no more OCALLs."""
+        if failure is not None and not isinstance(failure, Exception):
+            return failure
+        try:
+            self._host.ocall(number, self._frame, ms)
+        except BaseException as error:  # raised when the ECALL has unwound
+            return error
+        return None
 
     def _exception(self) -> int:
         """Let the enclave handle its exception and resume; return how that came out."""
-        host, call = self._host, self._call
+        host, call, enter, tcs = self._host, self._call, self._enter, self.tcs
         facts = call.vector, call.error_code, call.address
         rsp = call.rsp
         if call.function == _ENTER:
-            raise self._give_up(host.vanished())
+            raise host.vanished()
         if host.aex_notify:
-            return self._step(_ENTER, _EXCEPT, 0, rsp)
-        outcome = self._step(_ENTER, _EXCEPT, 0, (rsp - _RED_ZONE) & -64)
+            return enter(_ENTER, tcs, _EXCEPT, 0, rsp)
+        outcome = enter(_ENTER, tcs, _EXCEPT, 0, (rsp - _RED_ZONE) & -64)
         if outcome == _EEXIT and call.rdi == _ERET:
             status = call.rsi & 0xFFFFFFFF
             if status == 0:
-                return self._step(_RESUME, 0, 0, rsp)
+                return enter(_RESUME, tcs, 0, 0, rsp)
             if status == Status.ENCLAVE_LOST:
-                raise self._give_up(host.vanished())
+                raise host.vanished()
         elif outcome != _EEXIT and call.function == _ENTER:
-            raise self._give_up(host.vanished())
-        raise self._give_up(host.crashed(*facts, self.tcs))
-
-    def _give_up(self, error: _Error) -> _Error:
-        """Take the thread out of use, because the enclave stays in the middle of something."""
-        self.given_up = self.given_up or error
-        return error
+            raise host.vanished()
+        raise host.crashed(*facts, tcs)
 
 
 def _signed(reason: int) -> int:
