@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SDK enclaves as page streams, beside a plain measurement of the same files."""
 
+import struct
 from dataclasses import replace
 
 import pytest
@@ -213,6 +214,42 @@ def test_memory_counts_what_the_layout_provides(key: rsa.RSAPrivateKey) -> None:
     assert (memory.heap, memory.heap_max) == (0x10000, 0x10000)
     assert (memory.stack, memory.stack_max) == (0x2000, 0x4000)
     assert memory.added - memory.measured == 0x10000
+
+
+def test_releases_before_2_0_numbered_their_layout_otherwise(enclave: bytes) -> None:
+    image = parse(enclave)
+    table = image.metadata.offset + int.from_bytes(image.metadata.content(1880, 4), "little")
+    old = {1: 1, 4: 2, 5: 3, 6: 4, 8: 5, 10: 7}
+    renumbered = enclave
+    for index, row in enumerate(image.metadata.layout):
+        if row.id in old:
+            renumbered = patched(renumbered, table + 32 * index, ("H", old[row.id]))
+    memory = verify_image(parse(renumbered)).memory
+    assert (memory.threads, memory.heap, memory.stack) == (2, 0x1000, 0x2000)
+
+
+def test_a_second_elf_file_behind_the_first_is_loaded_too(enclave: bytes) -> None:
+    inner = bytes(EnclaveFile())
+    at = parse(enclave).metadata.offset
+    metadata = bytes(parse(enclave).metadata.data)
+    size, image = len(metadata), 1 << 24
+    extension = struct.pack("<IIII", 0x1002, 32, size + 16, 0)
+    extension += struct.pack("<QQQQ", len(enclave), image, len(inner), 0)
+    metadata = patched(metadata + extension, 16, ("I", size + 48))
+    metadata = patched(metadata, 40, ("Q", 1 << 25))
+    metadata = patched(metadata, 1896, ("I", size), ("I", 16))
+    both = parse(enclave[:at] + metadata + enclave[at + len(metadata) :] + inner)
+    alone = parse(enclave)
+    second = [run for run in both.operations() if run.offset >= image]
+    assert [(run.offset - image, run.count, run.flags) for run in second] == [
+        (0, 3, 0x205),
+        (0x3000, 1, 0x205),
+        (0x8000, 1, 0x203),
+        (0x9000, 1, 0x203),
+        (0xA000, 1, 0x203),
+        (0xB000, 1, 0x203),
+    ]
+    assert len(list(both.operations())) == len(list(alone.operations())) + len(second)
 
 
 def test_only_whole_pages_of_known_types_are_added(enclave: bytes) -> None:

@@ -80,6 +80,18 @@ class LayoutId(IntEnum):
     USER_REGION = 23
 
 
+# releases before 2.0 had neither growing heaps nor growing stacks, and other numbers
+_OLD_TCS = 2
+_OLD_IDS = {
+    1: LayoutId.HEAP_MIN,
+    _OLD_TCS: LayoutId.TCS,
+    3: LayoutId.TD,
+    4: LayoutId.SSA,
+    5: LayoutId.STACK_MIN,
+    7: LayoutId.GUARD,
+}
+
+
 class PageAttributes(IntFlag, boundary=KEEP):
     """What the loader and the trusted runtime do with an entry's pages."""
 
@@ -264,9 +276,11 @@ class Metadata:
 
     def entries(self, *ids: LayoutId) -> Iterator[LayoutEntry]:
         """Yield the entries of the table, groups not unrolled, that have one of these ids."""
-        for item in self.layout:
-            if isinstance(item, LayoutEntry) and item.id in ids:
-                yield item
+        rows = [item for item in self.layout if isinstance(item, LayoutEntry)]
+        old = any(row.id == _OLD_TCS and page_type(row.si_flags) == PageType.TCS for row in rows)
+        for row in rows:
+            if (_OLD_IDS.get(row.id) if old else row.id) in ids:
+                yield row
 
 
 class _Parser:
