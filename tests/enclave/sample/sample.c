@@ -184,6 +184,62 @@ static uint32_t leaf(uint32_t number, const uint8_t *in, const uint8_t *more, ui
     return (uint32_t)status;
 }
 
+static uint32_t accept(char *page, uint64_t flags)
+{
+    uint64_t room[16] = {0}, *secinfo = (uint64_t *)(((uintptr_t)room + 63) & ~63ull);
+    uint64_t status = 5;
+
+    secinfo[0] = flags;
+    __asm__ volatile(".byte 0x0f, 0x01, 0xd7"
+                     : "+a"(status)
+                     : "b"(secinfo), "c"(page)
+                     : "memory", "cc");
+    return (uint32_t)status;
+}
+
+/* One of the runtime's own OCALLs: -6 maps a range, -7 changes type or permissions. */
+static int ask(long number, char *start, size_t size, uint32_t first, uint32_t second)
+{
+    struct { int32_t retval; char *start; size_t size; uint32_t first, second; } *ms;
+
+    ms = ocalloc(sizeof *ms);
+    ms->start = start;
+    ms->size = size;
+    ms->first = first;
+    ms->second = second;
+    long status = do_ocall(number, ms);
+    return status ? (int)status : ms->retval;
+}
+
+/* Add pages, use them, take the right to write, trim and remove them; 0 or the step that failed. */
+static uint64_t dynamic(char *start, uint64_t pages)
+{
+    size_t size = pages * 4096;
+    enum { RW = 0x203, R = 0x201, TRIM = 0x400 };
+
+    if (ask(-6, start, size, RW, 0))
+        return 1;
+    for (size_t at = 0; at < size; at += 4096) {
+        if (accept(start + at, RW | 8))
+            return 2;
+        start[at] = (char)(at >> 12);
+    }
+    for (size_t at = 0; at < size; at += 4096)
+        if (start[at] != (char)(at >> 12) || start[at + 1])
+            return 3;
+    if (ask(-7, start, size, RW, R))
+        return 4;
+    for (size_t at = 0; at < size; at += 4096)
+        if (accept(start + at, R | 0x20) || start[at] != (char)(at >> 12))
+            return 5;
+    if (ask(-7, start, size, R, TRIM | 1))
+        return 6;
+    for (size_t at = 0; at < size; at += 4096)
+        if (accept(start + at, TRIM | 0x10))
+            return 7;
+    return ask(-7, start, size, TRIM, TRIM) ? 8 : 0;
+}
+
 struct words { uint64_t a, b, c, d; };
 
 static long data(long number, struct words *ms)
@@ -291,6 +347,10 @@ long dispatch(long number, void *memory)
         return 0;
     case 27:
         half[0] = (int32_t)leaf(1, (uint8_t *)ms->b, 0, (uint8_t *)ms->c);
+        return 0;
+    }
+    if (number == 28) {
+        ms->a = dynamic(enclave_entry + ms->b, ms->c);
         return 0;
     }
     return data(number, ms);
