@@ -9,7 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { GUARD = CORE_PAGE, TOP_ROOM = 256, LEAST_ROOM = CORE_PAGE };
+/* A large OCALL frame must not reach past the guard. */
+enum { GUARD = 1 << 20, TOP_ROOM = 256, LEAST_ROOM = CORE_PAGE };
 
 static _Thread_local struct core_call *current __attribute__((tls_model("initial-exec")));
 

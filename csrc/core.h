@@ -69,6 +69,9 @@
 #define CORE_STACK_SIZE 0x3eec0
 #define CORE_THREAD_SLOTS 4096
 
+/* 1 << SIGILL | SIGTRAP | SIGBUS | SIGFPE | SIGSEGV | SIGSYS */
+#define CORE_FAULT_SIGNALS 0x800009b0
+
 #define CORE_REASON_LANDED 1 /* entry was given up before the enclave ran: a signal came first */
 #define CORE_REASON_INVALID 2 /* the processor refused the state that entry loads */
 #define CORE_REASON_EXIT 3 /* EEXIT */
@@ -253,6 +256,9 @@ struct core_call {
     struct core_anchor anchor[16];
 };
 
+static_assert(CORE_FAULT_SIGNALS == (1u << SIGILL | 1u << SIGTRAP | 1u << SIGBUS | 1u << SIGFPE |
+                                     1u << SIGSEGV | 1u << SIGSYS),
+              "CORE_FAULT_SIGNALS");
 #define CORE_AT(type, field, offset) \
     static_assert(offsetof(struct type, field) == (offset), #type "." #field)
 CORE_AT(core_frame, fs_base, CORE_FRAME_FS);

@@ -12,6 +12,10 @@ enum { GPR_URSP = 144, GPR_AEXNOTIFY = 167 };
 enum { TCS_DBGOPTIN = 1, TCS_AEXNOTIFY = 2, ATTRIBUTES_AEXNOTIFY = 1 << 10 };
 enum { XFRM_ALWAYS = 0xff, XFRM_PKRU = 1 << 9 };
 
+/* Where the enclave is told to exit to: an address that no process maps, so that nothing is lost
+ * by an enclave that jumps there, or uses it as a pointer. The host goes on elsewhere. */
+enum { EXIT_TARGET = 0x8000 };
+
 static int refuse(struct core_frame *f, uint32_t vector, uint32_t error_code, uint64_t address) {
     f->vector = vector;
     f->error_code = error_code;
@@ -82,7 +86,7 @@ static int enter_at_entry_point(struct core_frame *f) {
     memcpy(core_gprsgx(enclave, at) + GPR_URSP, user_stack, sizeof user_stack);
     f->gpr[CORE_RAX] = tcs->cssa;
     f->gpr[CORE_RBX] = f->tcs_address;
-    f->gpr[CORE_RCX] = (uint64_t)core_leave; /* where EEXIT is to jump: checked, not executed */
+    f->gpr[CORE_RCX] = EXIT_TARGET;
     f->gpr[CORE_RSP] = f->ursp;
     f->gpr[CORE_RBP] = f->urbp;
     f->gpr[CORE_RIP] = target;
@@ -248,7 +252,7 @@ static int exited(struct core_frame *f) {
     f->vector = 0;
     f->error_code = 0;
     f->address = 0;
-    if (f->gpr[CORE_RBX] == (uint64_t)core_leave)
+    if (f->gpr[CORE_RBX] == EXIT_TARGET)
         return ENTERED;
     return refuse(f, CORE_VECTOR_PF, CORE_PF_USER, f->gpr[CORE_RBX]);
 }
