@@ -6,11 +6,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ensconce.enclave import Enclave, ThreadPolicy, Untrusted
+from ensconce.enclave import Enclave, ThreadPolicy, Untrusted, load
 from ensconce.errors import (
     EnclaveCrashed,
     EnclaveError,
@@ -20,6 +22,9 @@ from ensconce.errors import (
 )
 from ensconce.isa.keyrequest import KeyName, KeyRequest
 from ensconce.isa.report import Report, TargetInfo
+from ensconce.machine.driver import DriverModel
+from ensconce.machine.identity import Identity
+from ensconce.machine.processor import Processor
 
 Start = Callable[..., Enclave]
 
@@ -291,29 +296,48 @@ def test_a_child_process_finds_the_enclave_lost_and_the_parent_does_not(start: S
     assert enclave.add(1, 2) == 3
 
 
-def test_memory_survives_eviction_and_comes_back_as_it_was(start: Start) -> None:
-    enclave = start(size=1 << 27, heap_pages=20000)
+@pytest.fixture
+def crowded(image: Callable[..., Any]) -> Iterator[Callable[[], Enclave]]:
+    """Load enclaves with a heap of 16 MiB each into an EPC of 12 MiB."""
+    processor = Processor(Identity.generate(), epc_size=12 << 20)
+    enclaves: list[Enclave] = []
+
+    def make() -> Enclave:
+        sample = image(size=1 << 25, heap_pages=4000)
+        edl = Path(__file__).parent / "sample" / "sample.edl"
+        enclave = load(sample, device=DriverModel(processor), edl=edl, types={"handle_t": 4})
+        enclaves.append(enclave)
+        return enclave
+
+    yield make
+    for enclave in enclaves:
+        enclave.close()
+
+
+def test_memory_survives_eviction_and_comes_back_as_it_was(
+    crowded: Callable[[], Enclave],
+) -> None:
+    enclave = crowded()
     for seed in (1, 2):
-        assert enclave.fill_heap(20000, seed) == 160000
-        assert enclave.check_heap(20000, seed) == 160000
+        assert enclave.fill_heap(4000, seed) == 32000
+        assert enclave.check_heap(4000, seed) == 32000
 
 
-def test_threads_share_a_small_epc_without_a_wrong_result(start: Start) -> None:
-    enclaves = [start(size=1 << 26, heap_pages=9000) for _ in range(2)]
+def test_threads_share_a_small_epc_without_a_wrong_result(
+    crowded: Callable[[], Enclave],
+) -> None:
     results: list[int] = []
 
     def work(enclave: Enclave, seed: int) -> None:
-        enclave.fill_heap(9000, seed)
-        results.append(enclave.check_heap(9000, seed))
+        enclave.fill_heap(4000, seed)
+        results.append(enclave.check_heap(4000, seed))
 
-    threads = [
-        threading.Thread(target=work, args=(enclave, seed)) for seed, enclave in enumerate(enclaves)
-    ]
+    threads = [threading.Thread(target=work, args=(crowded(), seed)) for seed in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert results == [72000, 72000]
+    assert results == [32000] * 3
 
 
 def test_an_ocall_error_is_not_a_crash(start: Start) -> None:

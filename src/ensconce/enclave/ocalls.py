@@ -77,6 +77,15 @@ class _Argument:
         """Return what Python gets for a pointer whose target the edge routines have copied."""
         if address == 0:
             return None
+        try:
+            return self._copied(address, raw, frame, views)
+        except (TypeError, ValueError) as error:
+            raise OcallError(f"the enclave passed what its EDL forbids: {error}") from error
+
+    def _copied(
+        self, address: int, raw: Sequence[Any], frame: Frame, views: list[memoryview]
+    ) -> Any:
+        """Return text, a structure, bytes or a view, as the parameter's attributes say."""
         if self.text:
             return self._text(address, frame, views)
         assert self.extent is not None  # noqa: S101  # only text has none
