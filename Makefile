@@ -38,9 +38,9 @@ lint: $(VENV)/.ready ## style, types, import contracts
 bench: $(VENV)/.ready ## measure, each beside a peer in the same run
 	@for each in benchmarks/*.py; do $(BIN)/python $$each || exit 1; done
 
-fuzz: EXTRAS := dev,sdk,test,fuzz
 fuzz: $(VENV)/.ready ## run every fuzz target for MINUTES minutes
 	@$(BIN)/python -m pip install -q -c constraints.txt atheris
+	@PYTHONPATH=. $(BIN)/python fuzz/seeds.py fuzz/corpus
 	@for each in fuzz/fuzz_*.py; do echo "== $$each"; mkdir -p fuzz/corpus/$$(basename $$each .py); \
 	  $(BIN)/python $$each -max_total_time=$$(($(MINUTES) * 60)) -print_final_stats=1 \
 	  fuzz/corpus/$$(basename $$each .py) || exit 1; done
