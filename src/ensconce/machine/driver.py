@@ -18,6 +18,7 @@ from ensconce.isa.cpuid import SgxCpuid
 from ensconce.isa.record import Record
 from ensconce.isa.secinfo import PAGE_SIZE
 from ensconce.machine import uapi
+from ensconce.machine.address_space import OWN_PROCESS, AddressSpace
 from ensconce.machine.driver_add import add_pages
 from ensconce.machine.driver_build import UNPRIVILEGED, create, init
 from ensconce.machine.driver_dynamic import (
@@ -41,15 +42,23 @@ _WORD = 8
 class DriverModel:
     """One open file of the driver, and so one enclave.
 
-    `provision` says whether whoever opened it may open /dev/sgx_provision too. Every refusal of
+    `provision` says whether whoever opened it may open /dev/sgx_provision too, `space` whose
+    threads enter the enclave. Every refusal of
     the kernel's is an OSError with its number. Any thread may call; two ioctls at a time are
     EBUSY, as in the kernel.
     """
 
     name = "emulated"
 
-    def __init__(self, processor: Processor, *, provision: bool = False) -> None:
+    def __init__(
+        self,
+        processor: Processor,
+        *,
+        provision: bool = False,
+        space: AddressSpace = OWN_PROCESS,
+    ) -> None:
         self.processor = processor
+        self.space = space
         self.enter_address = _core.emulated_enter_address()
         self._may_provision = provision
         self._provision_file = -1
@@ -84,7 +93,7 @@ class DriverModel:
         """Reserve an ELRANGE of `size` bytes, a power of two; return its address."""
         if base is not None:
             raise DeviceError(f"an ELRANGE at the fixed address {base:#x} can't be reserved yet")
-        self._reserved = (_core.reserve(size), size)
+        self._reserved = (self.space.reserve(size), size)
         return self._reserved[0]
 
     def ioctl(self, request: int, argument: bytearray) -> int:
@@ -121,7 +130,7 @@ class DriverModel:
         if self._enclave is not None:
             raise refusal(errno.EINVAL, "the enclave is created already")
         request = uapi.EnclaveCreate.parse(argument)
-        self._enclave = create(self.processor, request, self._areas, self._reserved)
+        self._enclave = create(self.processor, request, self._areas, self._reserved, self.space)
         return 0
 
     def _add_pages(self, argument: bytearray) -> int:
@@ -263,7 +272,7 @@ class DriverModel:
             self._enclave = None
         self._closed = True
         if self._reserved is not None:
-            _core.release(*self._reserved)
+            self.space.release(*self._reserved)
             self._reserved = None
         if self._provision_file >= 0:
             os.close(self._provision_file)

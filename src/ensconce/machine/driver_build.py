@@ -10,6 +10,7 @@ from ensconce.isa.secs import Secs
 from ensconce.isa.sigstruct import SigStruct
 from ensconce.isa.ssa import Vector
 from ensconce.machine import uapi
+from ensconce.machine.address_space import OWN_PROCESS, AddressSpace
 from ensconce.machine.driver_enclave import DriverEnclave, refusal
 from ensconce.machine.encls_build import check_secs, ecreate
 from ensconce.machine.encls_init import einit
@@ -33,6 +34,7 @@ def create(
     request: uapi.EnclaveCreate,
     areas: RunMap,
     reserved: tuple[int, int] | None,
+    space: AddressSpace = OWN_PROCESS,
 ) -> DriverEnclave:
     """SGX_IOC_ENCLAVE_CREATE. Raises OSError EFAULT, EINVAL, ENOMEM, EIO.
 
@@ -51,7 +53,7 @@ def create(
     if cpu.epc.free < 2 and not Reclaimer.of(cpu).reclaim(2):
         raise refusal(errno.ENOMEM, "the EPC is full")
     try:
-        page = ecreate(cpu, secs, _SECS_INFO)
+        page = ecreate(cpu, secs, _SECS_INFO, space)
     except Fault as fault:
         raise refusal(errno.EIO, str(fault)) from fault
     enclave = DriverEnclave(cpu, page, areas)

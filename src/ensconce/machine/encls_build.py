@@ -13,11 +13,13 @@ from ensconce.isa.measurement import CHUNK_SIZE
 from ensconce.isa.secinfo import PAGE_SIZE, PageType, SecInfo, SecInfoFlags, page_type
 from ensconce.isa.ssa import ExInfo, GprSgx, Vector, xsave_size
 from ensconce.isa.tcs import Tcs
+from ensconce.machine.address_space import OWN_PROCESS
 from ensconce.machine.epc import MODIFIED, PERMISSIONS, REG, TCS, TRIM, TYPE
 from ensconce.machine.secs_page import SecsPage
 
 if TYPE_CHECKING:
     from ensconce.isa.secs import Secs
+    from ensconce.machine.address_space import AddressSpace
     from ensconce.machine.processor import Processor
 
 __all__ = ["eadd", "eadd_lazy", "eadd_pages", "ecreate", "eextend", "eremove", "eremove_pages"]
@@ -27,8 +29,13 @@ _MODE64 = AttributeFlags.MODE64BIT
 _LIMIT = 0xFFF
 
 
-def ecreate(cpu: Processor, secs: Secs, secinfo: SecInfo) -> SecsPage:
-    """Make a SECS page out of a SECS and return it. Raises Fault #GP, #PF (no EPC page left)."""
+def ecreate(
+    cpu: Processor, secs: Secs, secinfo: SecInfo, space: AddressSpace = OWN_PROCESS
+) -> SecsPage:
+    """Make a SECS page out of a SECS and return it. Raises Fault #GP, #PF (no EPC page left).
+
+    `space` is the process whose threads will enter the enclave.
+    """
     if secinfo.reserved_nonzero() or int(secinfo.flags) != PageType.SECS << 8:
         raise Fault(Vector.GP, "ECREATE: SECINFO is not that of a SECS page")
     if cpu.epc.free < 1:
@@ -44,6 +51,7 @@ def ecreate(cpu: Processor, secs: Secs, secinfo: SecInfo) -> SecsPage:
                 cpu.next_eid(),
                 cpu.epc,
                 cpu.user_leaf,
+                space,
             )
         except BaseException:
             cpu.epc.give(1)

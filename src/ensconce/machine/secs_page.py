@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-from ensconce._core import Enclave as CoreEnclave
-from ensconce._core import Frame, Memory
+from ensconce._core import Frame
 from ensconce.errors import Fault
 from ensconce.isa.attributes import AttributeFlags
 from ensconce.isa.measurement import Measurement
@@ -15,6 +14,7 @@ from ensconce.isa.secinfo import PAGE_SIZE
 from ensconce.isa.secs import Secs
 from ensconce.isa.ssa import Vector
 from ensconce.isa.tcs import Tcs
+from ensconce.machine.address_space import OWN_PROCESS, AddressSpace
 from ensconce.machine.epc import (
     BLOCKED,
     EPOCH_SHIFT,
@@ -78,7 +78,14 @@ class SecsPage:
         "xfrm",
     )
 
-    def __init__(self, secs: Secs, eid: int, epc: Epc, leaf: LeafCallback) -> None:
+    def __init__(
+        self,
+        secs: Secs,
+        eid: int,
+        epc: Epc,
+        leaf: LeafCallback,
+        space: AddressSpace = OWN_PROCESS,
+    ) -> None:
         self.secs = secs
         self.eid = eid
         self.epc = epc
@@ -99,18 +106,11 @@ class SecsPage:
         self.unnarrowed = RunMap()
         self.tcss: dict[int, Tcs] = {}
         self.page_fault: PageFaultHandler = _no_handler
-        self.memory = Memory(secs.base_addr, secs.size)
+        self.memory, self.core = space.open(
+            secs, lambda frame: leaf(self, frame), self._on_page_fault
+        )
         self.alias = self.memory.alias_view(0, secs.size)
         self.mapping = Mapping(self.memory, self.epcm)
-        self.core = CoreEnclave(
-            self.memory,
-            secs.ssa_frame_size,
-            int(secs.misc_select),
-            self.attributes,
-            self.xfrm,
-            lambda frame: leaf(self, frame),
-            self._on_page_fault,
-        )
 
     def _on_page_fault(self, address: int, error_code: int, function: int) -> bool | int:
         """Let system software handle a page fault; else return the error code to deliver."""
@@ -183,31 +183,32 @@ class SecsPage:
         """Return an EPCM entry marked with the enclave's present epoch."""
         return entry & (1 << EPOCH_SHIFT) - 1 | self.core.epoch << EPOCH_SHIFT
 
-    def tracked(self, page: int, entry: int) -> bool:
+    def tracked(self, entry: int) -> bool:
         """Return whether every thread that could still use an older translation has left.
 
         True after an ETRACK later than the entry's epoch, once all threads that were inside then
-        have exited (SDM vol. 3D, 38.5.3), and no thread runs on the page as its TCS or SSA frame.
+        have exited (SDM vol. 3D, 38.5.3).
         """
         marked = entry_epoch(entry)
-        if self.core.epoch <= marked or self.core.inside_before(marked + 1):
-            return False
-        return not self.pinned(page)
+        return self.core.epoch > marked and not self.core.inside_before(marked + 1)
 
-    def pinned(self, page: int) -> bool:
-        """Return whether a thread inside has a page as its TCS or as the SSA frame of its next AEX.
+    def pins(self) -> list[tuple[int, int]]:
+        """Return the pages, as ranges, that threads inside have as TCS or as next SSA frame.
 
         The core saves state there without asking again, also of a thread that is in a leaf.
         """
+        ranges = []
         frame = self.secs.ssa_frame_size
-        for at, tcs in list(self.tcss.items()):
-            first = tcs.ossa // PAGE_SIZE
-            if page != at and not first <= page < first + tcs.nssa * frame:
-                continue
-            cssa, busy, _ = self.core.tcs(at * PAGE_SIZE)
-            if busy and (page == at or first + cssa * frame <= page < first + (cssa + 1) * frame):
-                return True
-        return False
+        for page, tcs in list(self.tcss.items()):
+            cssa, busy, _ = self.core.tcs(page * PAGE_SIZE)
+            if busy:
+                first = tcs.ossa // PAGE_SIZE + cssa * frame
+                ranges += [(page, page + 1), (first, first + frame)]
+        return ranges
+
+    def pinned(self, first: int, end: int) -> bool:
+        """Return whether a thread inside has a page of a range as TCS or as next SSA frame."""
+        return any(start < end and first < stop for start, stop in self.pins())
 
     def active(self) -> int:
         """Return the number of threads inside the enclave."""
@@ -242,7 +243,7 @@ class SecsPage:
         """Tell the core that a page holds no TCS any more."""
         if page not in self.tcss:
             return
-        if self.pinned(page):
+        if self.pinned(page, page + 1):
             raise Fault(Vector.GP, "a thread runs on the TCS")
         del self.tcss[page]
         self.core.remove_tcs(page * PAGE_SIZE)
