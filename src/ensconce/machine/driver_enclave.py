@@ -4,7 +4,7 @@
 import errno
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ensconce.errors import Fault
@@ -15,18 +15,19 @@ from ensconce.machine.encls_build import eremove, eremove_pages
 from ensconce.machine.encls_dynamic import eaug
 from ensconce.machine.encls_paging import (
     EvictedPage,
-    eblock,
+    eblock_pages,
     eldu,
     eldu_lazy,
     eldu_secs,
     epa,
     eremove_va,
-    ewb,
+    ewb_pages,
     ewb_secs,
+    ewb_zeros,
 )
 from ensconce.machine.epc import BLOCKED, VaPage, access_of
 from ensconce.machine.processor import Processor
-from ensconce.machine.reclaim import Reclaimer
+from ensconce.machine.reclaim import Reclaimer, Run
 from ensconce.machine.runs import RunMap
 from ensconce.machine.secs_page import SecsPage
 
@@ -148,44 +149,67 @@ class DriverEnclave:
 
     # --- reclaim
 
-    def block(self, first: int, end: int) -> list[int]:
+    def block(self, first: int, end: int) -> list[Run]:
         """Unmap and EBLOCK what is in the EPC of a range; return those pages."""
-        pages = []
+        runs: list[Run] = []
         for start, stop, entry in self.secs.epcm.spans(first, end):
             if entry is None or entry & BLOCKED or not self.secs.valid:
                 continue  # gone, or on its way out already
             self.secs.translate(start, stop, None)
-            for page in range(start, stop):
-                eblock(self.cpu, self.secs, self.secs.base + page * PAGE_SIZE)
-                pages.append(page)
-        return pages
+            eblock_pages(self.cpu, self.secs, start, stop)
+            runs.append((start, stop))
+        return runs
 
-    def write_back(self, pages: Iterable[int]) -> list[int]:
+    def write_back(self, runs: Sequence[Run]) -> list[Run]:
         """EWB pages that were blocked and tracked; return those that can't go just now.
 
         A thread that tries to enter by a blocked TCS or SSA frame uses it for that moment.
         """
-        left: list[int] = []
+        left: list[Run] = []
         if not self.secs.valid:
             return left  # lost meanwhile
-        for page in pages:
-            if self.secs.epcm.get(page) is None:
-                continue  # removed meanwhile
-            va, slot = self._slots.pop()
-            try:
-                evicted = ewb(self.cpu, self.secs, self.secs.base + page * PAGE_SIZE, va, slot)
-            except Fault as fault:
-                self._slots.append((va, slot))
-                if fault.code is not ErrorCode.NOT_TRACKED:
-                    raise
-                left.append(page)
-                continue
-            self._backing[page] = _Backing(evicted, va, slot)
-            self.statistics.evicted += 1
+        for first, end in runs:
+            for start, stop, entry in self.secs.epcm.spans(first, end):
+                if entry is None:
+                    continue  # removed meanwhile
+                try:
+                    self._write_back(start, stop)
+                except Fault as fault:
+                    if fault.code is not ErrorCode.NOT_TRACKED:
+                        raise
+                    left.append((start, stop))
         if not self.secs.resident and self.secs.initialized:
             va, slot = self._slots.pop()
             self._secs_backing = _Backing(ewb_secs(self.cpu, self.secs, va, slot), va, slot)
         return left
+
+    def _write_back(self, first: int, end: int) -> None:
+        """EWB pages of equal state; those that are zero need no backing."""
+        if ewb_zeros(self.cpu, self.secs, first, end):
+            self.statistics.evicted += end - first
+            return
+        start = first
+        for page in range(first, end):
+            if not ewb_zeros(self.cpu, self.secs, page, page + 1):
+                continue
+            self.statistics.evicted += 1
+            self._encrypt(start, page)
+            start = page + 1
+        self._encrypt(start, end)
+
+    def _encrypt(self, first: int, end: int) -> None:
+        """EWB pages of equal state into the shmem file."""
+        if first == end:
+            return
+        slots = [self._slots.pop() for _ in range(first, end)]
+        try:
+            pages = ewb_pages(self.cpu, self.secs, first, end, slots)
+        except Fault:
+            self._slots.extend(slots)
+            raise
+        for page, evicted, (va, slot) in zip(range(first, end), pages, slots, strict=True):
+            self._backing[page] = _Backing(evicted, va, slot)
+        self.statistics.evicted += end - first
 
     # --- loading
 

@@ -20,16 +20,19 @@ from ensconce.isa.leaves import ErrorCode
 from ensconce.isa.paging import VA_SLOTS, Pcmd
 from ensconce.isa.secinfo import PAGE_SIZE, PageType, SecInfo, SecInfoFlags, page_type
 from ensconce.isa.ssa import Vector
-from ensconce.machine.epc import BLOCKED, SECINFO_MASK, TCS, TYPE, VaPage
+from ensconce.machine.epc import BLOCKED, PERMISSIONS, REG, SECINFO_MASK, TCS, TYPE, VaPage
 from ensconce.machine.narrowing import narrow_loaded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ensconce.machine.processor import Processor
     from ensconce.machine.secs_page import SecsPage
 
 __all__ = [
     "EvictedPage",
     "eblock",
+    "eblock_pages",
     "eldb",
     "eldu",
     "eldu_lazy",
@@ -40,8 +43,10 @@ __all__ = [
     "etrack",
     "etrackc",
     "ewb",
+    "ewb_pages",
     "ewb_secs",
     "ewb_va",
+    "ewb_zeros",
 ]
 
 _MAC_BYTES = 16
@@ -99,6 +104,19 @@ def eblock(cpu: Processor, secs: SecsPage, address: int | None) -> None:
         secs.put(page, page + 1, secs.stamp(entry | BLOCKED))
 
 
+def eblock_pages(cpu: Processor, secs: SecsPage, first: int, end: int) -> None:
+    """Block pages, by number: the same as EBLOCK of each. Raises Fault PG_INVLD, BLKSTATE."""
+    with cpu.lock:
+        spans = secs.epcm.spans(first, end)
+        for _, _, entry in spans:
+            if entry is None:
+                raise Fault(ErrorCode.PG_INVLD, "EBLOCK: a page is not in the EPC")
+            if entry & BLOCKED:
+                raise Fault(ErrorCode.BLKSTATE, "EBLOCK: a page is blocked already")
+        for start, stop, entry in spans:
+            secs.put(start, stop, secs.stamp((entry or 0) | BLOCKED))
+
+
 def etrack(cpu: Processor, secs: SecsPage) -> None:
     """Begin to track the threads that are inside now. Raises Fault #PF, PREV_TRK_INCMPL."""
     with cpu.lock:
@@ -132,20 +150,82 @@ def ewb(cpu: Processor, secs: SecsPage, address: int, va: VaPage, slot: int) -> 
         if entry is None:
             raise Fault(Vector.PF, f"EWB: no page is at {address:#x}", address=address)
         _check_slot(va, slot)
-        if not entry & BLOCKED:
-            raise Fault(ErrorCode.PAGE_NOT_BLOCKED, f"EWB: the page at {address:#x} is not blocked")
-        if not secs.tracked(page, entry):
-            raise Fault(ErrorCode.NOT_TRACKED, "EWB: threads that knew the page are still inside")
-        if entry & TYPE == TCS:
+        _check_evictable(secs, page, page + 1, entry)
+        return _evict(cpu, secs, page, page + 1, entry, [(va, slot)])[0]
+
+
+def ewb_pages(
+    cpu: Processor, secs: SecsPage, first: int, end: int, slots: Sequence[tuple[VaPage, int]]
+) -> list[EvictedPage]:
+    """Evict pages of equal state, by number: the same as EWB of each. Raises as EWB."""
+    with cpu.lock:
+        entry = _uniform(secs, first, end)
+        for va, slot in slots:
+            _check_slot(va, slot)
+        _check_evictable(secs, first, end, entry)
+        return _evict(cpu, secs, first, end, entry, slots)
+
+
+def ewb_zeros(cpu: Processor, secs: SecsPage, first: int, end: int) -> bool:
+    """Evict regular pages, by number, if all of them are zero; False where one is not.
+
+    The counterpart of `eldu_lazy`: that a page is zero is remembered instead of its ciphertext
+    and version. Raises as EWB.
+    """
+    with cpu.lock:
+        entry = _uniform(secs, first, end)
+        flags = entry & SECINFO_MASK
+        if flags & ~(PERMISSIONS | TYPE) or flags & TYPE != REG:
+            return False
+        _check_evictable(secs, first, end, entry)
+        if any(secs.content(first)):
+            return False
+        size = (end - first) * PAGE_SIZE
+        if bytes(secs.alias[first * PAGE_SIZE : end * PAGE_SIZE]) != bytes(size):
+            return False
+        secs.put(first, end, None)
+        secs.lazy.put(first, end, flags)
+        secs.memory.discard(first * PAGE_SIZE, size)
+        return True
+
+
+def _uniform(secs: SecsPage, first: int, end: int) -> int:
+    """Return the EPCM entry that all pages of a range have. Raises Fault #PF."""
+    spans = secs.epcm.spans(first, end)
+    if len(spans) != 1 or spans[0][2] is None:
+        raise Fault(Vector.PF, "EWB: not pages of one state")
+    return spans[0][2]
+
+
+def _check_evictable(secs: SecsPage, first: int, end: int, entry: int) -> None:
+    """Check that EBLOCK and ETRACK have done their work."""
+    if not entry & BLOCKED:
+        raise Fault(ErrorCode.PAGE_NOT_BLOCKED, f"EWB: page {first:#x} is not blocked")
+    if not secs.tracked(entry) or secs.pinned(first, end):
+        raise Fault(ErrorCode.NOT_TRACKED, "EWB: threads that knew the page are still inside")
+
+
+def _evict(
+    cpu: Processor,
+    secs: SecsPage,
+    first: int,
+    end: int,
+    entry: int,
+    slots: Sequence[tuple[VaPage, int]],
+) -> list[EvictedPage]:
+    """Encrypt pages and make them invalid."""
+    flags = entry & SECINFO_MASK
+    evicted = []
+    for page, (va, slot) in zip(range(first, end), slots, strict=True):
+        if flags & TYPE == TCS:
             secs.store_tcs(page)
-        evicted = _encrypt(
-            cpu, secs.content(page), entry & SECINFO_MASK, secs.eid, address, va, slot
-        )
+        address = secs.base + page * PAGE_SIZE
+        evicted.append(_encrypt(cpu, secs.content(page), flags, secs.eid, address, va, slot))
         secs.drop_tcs(page)
-        secs.put(page, page + 1, None)
-        secs.evicted.put(page, page + 1, entry & SECINFO_MASK)
-        secs.memory.discard(page * PAGE_SIZE, PAGE_SIZE)
-        return evicted
+    secs.put(first, end, None)
+    secs.evicted.put(first, end, flags)
+    secs.memory.discard(first * PAGE_SIZE, (end - first) * PAGE_SIZE)
+    return evicted
 
 
 def eldu(cpu: Processor, secs: SecsPage, evicted: EvictedPage, va: VaPage, slot: int) -> None:

@@ -86,7 +86,7 @@ def eaccept(cpu: Processor, secs: SecsPage, frame: Frame) -> None:
     if entry & _MATCHED != flags & _MATCHED:
         finish(frame, ErrorCode.PAGE_ATTRIBUTES_MISMATCH)
         return
-    if entry & (PR | MODIFIED) and not secs.tracked(page, entry):
+    if entry & (PR | MODIFIED) and not secs.tracked(entry):
         finish(frame, ErrorCode.NOT_TRACKED)
         return
     if kind == TCS:

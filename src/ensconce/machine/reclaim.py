@@ -4,7 +4,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 from ensconce.errors import Fault
@@ -13,9 +13,9 @@ from ensconce.machine.encls_paging import etrack
 from ensconce.machine.processor import Processor
 from ensconce.machine.secs_page import SecsPage
 
-__all__ = ["Owner", "Reclaimer", "shoot_down"]
+__all__ = ["Owner", "Reclaimer", "Run", "shoot_down"]
 
-_BATCH = 32
+_BATCH = 512
 _SHARE = 8  # of the EPC that is evicted beyond what is needed, at most one part in so many
 _COMPLAIN = 5.0
 _PAUSE = 20e-6
@@ -23,15 +23,18 @@ _PAUSE = 20e-6
 _logger = logging.getLogger(__name__)
 
 
+Run = tuple[int, int]  # pages, from and to
+
+
 class Owner(Protocol):
     """An enclave as the driver knows it, whose pages can be reclaimed."""
 
     secs: SecsPage
 
-    def block(self, first: int, end: int) -> list[int]:
+    def block(self, first: int, end: int) -> list[Run]:
         """Unmap and EBLOCK what is in the EPC of a range; return those pages. Lock held."""
 
-    def write_back(self, pages: Iterable[int]) -> list[int]:
+    def write_back(self, runs: Sequence[Run]) -> list[Run]:
         """EWB pages that were blocked and tracked; return those in use again. Lock held."""
 
 
@@ -83,8 +86,7 @@ class Reclaimer:
             if not chosen:
                 time.sleep(_PAUSE)  # somebody else is making room
                 return True
-            for owner, pages in chosen:
-                left = pages
+            for owner, left in chosen:
                 while left:
                     shoot_down(self._cpu, owner.secs, left)
                     with self._cpu.lock:
@@ -94,23 +96,23 @@ class Reclaimer:
             with self._cpu.lock:
                 self._working -= 1
 
-    def _choose(self, wanted: int) -> list[tuple[Owner, list[int]]]:
+    def _choose(self, wanted: int) -> list[tuple[Owner, list[Run]]]:
         """Take pages off the queue and block them, grouped by enclave."""
-        chosen: dict[int, tuple[Owner, list[int]]] = {}
+        chosen: dict[int, tuple[Owner, list[Run]]] = {}
         found = 0
         while self._queue and found < wanted:
             owner, first, end = self._queue.popleft()
             cut = min(end, first + wanted - found)
             if cut < end:
                 self._queue.appendleft((owner, cut, end))
-            pages = owner.block(first, cut)
-            if pages:
-                chosen.setdefault(id(owner), (owner, []))[1].extend(pages)
-                found += len(pages)
+            runs = owner.block(first, cut)
+            if runs:
+                chosen.setdefault(id(owner), (owner, []))[1].extend(runs)
+                found += sum(stop - start for start, stop in runs)
         return list(chosen.values())
 
 
-def shoot_down(cpu: Processor, secs: SecsPage, pages: Sequence[int] = ()) -> None:
+def shoot_down(cpu: Processor, secs: SecsPage, runs: Sequence[Run] = ()) -> None:
     """ETRACK, and wait until no thread inside could use pages that were blocked before.
 
     The lock must not be held.
@@ -123,13 +125,13 @@ def shoot_down(cpu: Processor, secs: SecsPage, pages: Sequence[int] = ()) -> Non
             if fault.code is not ErrorCode.PREV_TRK_INCMPL:
                 return  # the enclave was lost meanwhile: there is nothing to wait for
             _wait(secs, secs.core.epoch, ())
-    _wait(secs, secs.core.epoch, pages)
+    _wait(secs, secs.core.epoch, runs)
 
 
-def _wait(secs: SecsPage, epoch: int, pages: Sequence[int]) -> None:
-    """Kick threads until none is inside that entered before an epoch, and none runs on `pages`."""
+def _wait(secs: SecsPage, epoch: int, runs: Sequence[Run]) -> None:
+    """Kick threads until none is inside that entered before an epoch, and none runs on `runs`."""
     begun = 0.0
-    while secs.core.inside_before(epoch) or any(secs.pinned(page) for page in pages):
+    while secs.core.inside_before(epoch) or any(secs.pinned(*run) for run in runs):
         now = time.monotonic()
         begun = begun or now
         if now - begun > _COMPLAIN:
