@@ -49,7 +49,7 @@ void core_call_close(struct core_call *call) {
 static int enter_emulated(struct core_call *call, uint32_t function) {
     struct core_frame f;
 
-    memset(&f, 0, sizeof f);
+    memset(f.gpr, 0, sizeof f.gpr); /* the rest is set before it is read */
     f.tcs_address = call->run.tcs;
     f.gpr[CORE_RDI] = call->rdi;
     f.gpr[CORE_RSI] = call->rsi;
@@ -141,8 +141,7 @@ int core_call_enter(struct core_call *call, uint32_t function, uint64_t tcs, uin
         return -ERANGE;
     if (__atomic_exchange_n(&call->busy, 1, __ATOMIC_ACQUIRE))
         return -EBUSY;
-    memset(&call->run, 0, sizeof call->run);
-    call->run.tcs = tcs;
+    call->run = (struct core_run){.tcs = tcs};
     call->rdi = rdi;
     call->rsi = rsi;
     call->rdx = call->r8 = call->r9 = 0;

@@ -367,15 +367,18 @@ int core_enclave_open(struct core_enclave *enclave, const struct core_memory *me
                       uint32_t ssa_frame_size, uint32_t misc_select, uint64_t attributes,
                       uint64_t xfrm, const struct core_operations *operations, void *owner);
 int core_enclave_close(struct core_enclave *enclave);
-struct core_enclave *core_enclave_acquire(uint64_t address);
 void core_enclave_release(struct core_enclave *enclave);
 int core_tcs_set(struct core_enclave *enclave, const struct core_tcs *tcs);
 int core_tcs_remove(struct core_enclave *enclave, uint64_t offset);
 int core_tcs_block(struct core_enclave *enclave, uint64_t offset, bool blocked);
 int core_tcs_set_cssa(struct core_enclave *enclave, uint64_t offset, uint32_t cssa);
 int core_tcs_get(struct core_enclave *enclave, uint64_t offset, struct core_tcs *out);
-struct core_tcs *core_tcs_claim(struct core_enclave *enclave, uint64_t offset, uint32_t *vector,
+struct core_tcs *core_tcs_claim(struct core_enclave **enclave, uint64_t address, uint32_t *vector,
                                 uint32_t *error_code);
+/* The thread that has the TCS gives it up, or takes it on. */
+static inline void core_tcs_set_state(struct core_tcs *tcs, uint32_t state) {
+    atomic_store_explicit(&tcs->state, state, memory_order_release);
+}
 uint32_t core_enclave_inside_before(struct core_enclave *enclave, uint64_t epoch);
 void core_enclave_kick(struct core_enclave *enclave);
 void core_enclaves_forked(void);

@@ -70,19 +70,6 @@ int core_enclave_close(struct core_enclave *enclave) {
     return 0;
 }
 
-/* The enclave whose ELRANGE holds an address, which then can't be closed. */
-struct core_enclave *core_enclave_acquire(uint64_t address) {
-    struct core_enclave *enclave;
-    pthread_mutex_lock(&mutex);
-    for (enclave = enclaves; enclave; enclave = enclave->next)
-        if (address - enclave->base < enclave->size)
-            break;
-    if (enclave)
-        enclave->users++;
-    pthread_mutex_unlock(&mutex);
-    return enclave;
-}
-
 void core_enclave_release(struct core_enclave *enclave) {
     atomic_fetch_sub(&enclave->users, 1);
 }
@@ -210,27 +197,38 @@ int core_tcs_get(struct core_enclave *enclave, uint64_t offset, struct core_tcs 
     return tcs ? 0 : -ENOENT;
 }
 
-/* Make a TCS busy for the calling thread; else NULL, and the exception that the processor has. */
-struct core_tcs *core_tcs_claim(struct core_enclave *enclave, uint64_t offset, uint32_t *vector,
+/* Make a TCS busy for the calling thread; else NULL, and the exception that the processor has.
+ * *enclave, if it was NULL, becomes the one whose ELRANGE holds the address: it can't be closed
+ * until it is released. */
+struct core_tcs *core_tcs_claim(struct core_enclave **enclave, uint64_t address, uint32_t *vector,
                                 uint32_t *error_code) {
-    uint32_t idle = CORE_TCS_IDLE;
+    struct core_tcs *tcs = NULL;
+
     *vector = CORE_VECTOR_PF;
     *error_code = CORE_PF_USER | CORE_PF_WRITE;
     pthread_mutex_lock(&mutex);
-    struct core_tcs *tcs = find(enclave, offset);
+    if (!*enclave) {
+        struct core_enclave *at = enclaves;
+        while (at && address - at->base >= at->size)
+            at = at->next;
+        if (at)
+            at->users++;
+        *enclave = at;
+    }
+    if (*enclave)
+        tcs = find(*enclave, address - (*enclave)->base);
     if (tcs && (tcs->removed || tcs->blocked)) {
         if (tcs->blocked)
             *error_code |= CORE_PF_PRESENT;
         tcs = NULL;
+    } else if (tcs && tcs->state != CORE_TCS_IDLE) { /* who makes it idle needs no lock */
+        *vector = CORE_VECTOR_GP;
+        *error_code = 0;
+        tcs = NULL;
     } else if (tcs) {
-        if (atomic_compare_exchange_strong(&tcs->state, &idle, CORE_TCS_RUNNING)) {
-            tcs->tid = 0;
-            tcs->epoch = enclave->epoch;
-        } else {
-            *vector = CORE_VECTOR_GP;
-            *error_code = 0;
-            tcs = NULL;
-        }
+        atomic_store_explicit(&tcs->tid, 0, memory_order_relaxed);
+        atomic_store_explicit(&tcs->epoch, (*enclave)->epoch, memory_order_relaxed);
+        atomic_store_explicit(&tcs->state, CORE_TCS_RUNNING, memory_order_relaxed);
     }
     pthread_mutex_unlock(&mutex);
     return tcs;

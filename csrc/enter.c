@@ -120,11 +120,7 @@ static int admit(struct core_frame *f, uint32_t function, const uint64_t *argume
 
     if (address % CORE_PAGE)
         return protection_fault(f);
-    if (!f->enclave)
-        f->enclave = core_enclave_acquire(address);
-    if (!f->enclave)
-        return refuse(f, CORE_VECTOR_PF, CORE_PF_USER | CORE_PF_WRITE, address);
-    f->tcs = core_tcs_claim(f->enclave, address - f->enclave->base, &vector, &error_code);
+    f->tcs = core_tcs_claim(&f->enclave, address, &vector, &error_code);
     if (!f->tcs)
         return refuse(f, vector, error_code, vector == CORE_VECTOR_PF ? address : 0);
     f->xsave_mask = core_xcr0() & (XFRM_ALWAYS | f->enclave->xfrm);
@@ -134,7 +130,7 @@ static int admit(struct core_frame *f, uint32_t function, const uint64_t *argume
         verdict = function == CORE_EENTER ? enter_at_entry_point(f) : resume_from_frame(f);
     }
     if (verdict == EXCEPTION)
-        atomic_store(&f->tcs->state, CORE_TCS_IDLE);
+        core_tcs_set_state(f->tcs, CORE_TCS_IDLE);
     return verdict;
 }
 
@@ -167,8 +163,9 @@ static int offer(struct core_frame *f, uint32_t function, bool after_aex) {
 
 static void go(struct core_frame *f) {
     struct core_tcs *tcs = f->tcs;
-    atomic_store(&tcs->tid, f->thread->tid);
-    atomic_fetch_add(&tcs->entries, 1);
+    uint64_t entries = atomic_load_explicit(&tcs->entries, memory_order_relaxed);
+    atomic_store_explicit(&tcs->entries, entries + 1, memory_order_relaxed);
+    atomic_store_explicit(&tcs->tid, f->thread->tid, memory_order_release);
     f->xsave = f->thread->slots[f->thread->depth];
     if (f->stage == STAGE_ENTER)
         core_go_enter(f);
@@ -181,14 +178,14 @@ static bool serve_leaf(struct core_frame *f, int *answer) {
     struct core_tcs *tcs = f->tcs;
     struct core_thread *thread = f->thread;
 
-    atomic_store(&tcs->state, CORE_TCS_IN_LEAF);
+    core_tcs_set_state(tcs, CORE_TCS_IN_LEAF);
     thread->depth++;
     *answer = f->enclave->operations->leaf(f);
     thread->depth--;
     if (*answer != CORE_DONE || f->enclave->generation != core_generation)
         return false;
     atomic_store(&tcs->epoch, atomic_load(&f->enclave->epoch));
-    atomic_store(&tcs->state, CORE_TCS_RUNNING);
+    core_tcs_set_state(tcs, CORE_TCS_RUNNING);
     f->stage = STAGE_LEAF;
     return true;
 }
@@ -201,7 +198,7 @@ static void take_back(struct core_frame *f) {
     }
     if (f->stage == STAGE_RESUME)
         f->tcs->cssa++;
-    atomic_store(&f->tcs->state, CORE_TCS_IDLE);
+    core_tcs_set_state(f->tcs, CORE_TCS_IDLE);
 }
 
 /* The end of a stay in the enclave: what core_enter does next. */
@@ -224,7 +221,7 @@ static int stay(struct core_frame *f) {
             core_aex(f, CORE_NO_VECTOR, 0, 0);
             return NEXT_GIVE_UP;
         case CORE_REASON_EXIT:
-            atomic_store(&f->tcs->state, CORE_TCS_IDLE);
+            core_tcs_set_state(f->tcs, CORE_TCS_IDLE);
             return NEXT_EXITED;
         case CORE_REASON_FAULT:
             core_aex(f, f->vector, f->error_code, f->address);
@@ -307,7 +304,6 @@ static int enter(struct core_frame *f, uint32_t function) {
  * state is in its SSA, where function says ERESUME. */
 int core_enter(struct core_frame *f, uint32_t function) {
     f->enclave = NULL;
-    f->tcs = NULL;
     f->function = function;
     f->thread = core_thread_self();
     if (!f->thread || !core_reserve_slot(f->thread))

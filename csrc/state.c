@@ -148,7 +148,7 @@ void core_aex(struct core_frame *f, uint32_t vector, uint32_t error_code, uint64
         store32(gpr - 4, 0);
     }
     tcs->cssa++;
-    atomic_store(&tcs->state, CORE_TCS_IDLE);
+    core_tcs_set_state(tcs, CORE_TCS_IDLE);
 }
 
 /* Write another error code where the last AEX reported its own. */
