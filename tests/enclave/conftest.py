@@ -24,7 +24,7 @@ from ensconce.isa.attributes import AttributeFlags, Attributes, MiscSelect, Xfrm
 from ensconce.isa.measurement import MrEnclave
 from ensconce.isa.secinfo import PAGE_SIZE, PageType, secinfo_flags
 from ensconce.isa.sigstruct import SigStruct
-from ensconce.isa.tcs import Tcs
+from ensconce.isa.tcs import Tcs, TcsFlags
 from ensconce.machine.driver import DriverModel
 from ensconce.machine.identity import Identity
 from ensconce.machine.processor import Processor
@@ -81,8 +81,10 @@ class SampleImage:
         for index in range(self.threads):
             at = THREADS + index * _STRIDE
             tcs = at + 4 * PAGE_SIZE
+            notify = bool(self.attributes.flags & AttributeFlags.AEXNOTIFY)
             page = bytes(
                 Tcs(
+                    flags=TcsFlags.AEXNOTIFY if notify else TcsFlags(0),
                     ossa=tcs + PAGE_SIZE,
                     nssa=2,
                     ofs_base=tcs + 3 * PAGE_SIZE,
@@ -120,7 +122,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("sample")
     elf, flat = folder / "sample.elf", folder / "sample.bin"
     options = (
-        "-O1 -ffreestanding -fPIE -fno-stack-protector -fcf-protection=none -mno-avx "
+        "-O1 -ffreestanding -mno-red-zone -fPIE -fno-stack-protector -fcf-protection=none -mno-avx "
         "-fno-asynchronous-unwind-tables -fvisibility=hidden -Wall -Wextra -Werror -nostdlib "
         f"-static -Wl,--build-id=none,-z,norelro,-T,{SAMPLE / 'sample.lds'} -DHEAP={HEAP}"
     )

@@ -82,6 +82,12 @@ def test_miscselect_is_what_was_signed(image: Make, device: Devices) -> None:
         load(sample, device=device())
 
 
+def test_aex_notify_takes_avx(image: Make, device: Devices) -> None:
+    wants = Attributes(MODE64 | AttributeFlags.AEXNOTIFY, Xfrm.LEGACY)
+    with pytest.raises(PolicyError, match="AEX-Notify, which takes EDECCSSA and AVX"):
+        load(image(attributes=wants), device=device())
+
+
 def test_config_id_takes_an_enclave_with_kss(image: Make, device: Devices) -> None:
     kss = Attributes(MODE64 | AttributeFlags.KSS, Xfrm.LEGACY)
     with load(image(attributes=kss), device=device(), config_id=b"c", config_svn=3) as enclave:

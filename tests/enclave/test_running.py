@@ -20,6 +20,7 @@ from ensconce.errors import (
     OcallError,
     OutOfThreads,
 )
+from ensconce.isa.attributes import AttributeFlags, Attributes, Xfrm
 from ensconce.isa.keyrequest import KeyName, KeyRequest
 from ensconce.isa.report import Report, TargetInfo
 from ensconce.machine.driver import DriverModel
@@ -130,6 +131,13 @@ def test_one_enclaves_ocall_may_call_another(start: Start) -> None:
 def test_an_exception_that_the_enclave_handles_is_resumed(start: Start) -> None:
     enclave = start()
     assert enclave.survive(100) == 100
+    assert enclave.add(1, 2) == 3
+
+
+def test_an_enclave_with_aex_notify_goes_on_by_itself(start: Start) -> None:
+    flags = AttributeFlags.MODE64BIT | AttributeFlags.AEXNOTIFY
+    enclave = start(attributes=Attributes(flags, Xfrm.LEGACY | Xfrm.AVX))
+    assert enclave.survive_notified(100) == 100
     assert enclave.add(1, 2) == 3
 
 

@@ -127,10 +127,10 @@ static void crash(int how)
         __asm__ volatile("ud2");
 }
 
-static int64_t survive(int64_t times)
+static int64_t survive(int64_t times, int notify)
 {
     int64_t handled = 0;
-    GS(32) = 1;
+    GS(32) = notify ? 2 : 1;
     for (int64_t i = 0; i < times; i++) {
         uint64_t before = GS(40);
         __asm__ volatile("ud2" ::: "memory");
@@ -322,7 +322,10 @@ long dispatch(long number, void *memory)
         crash(half[0]);
         return 0;
     case 17:
-        ms->a = (uint64_t)survive((int64_t)ms->b);
+        ms->a = (uint64_t)survive((int64_t)ms->b, 0);
+        return 0;
+    case 29:
+        ms->a = (uint64_t)survive((int64_t)ms->b, 1);
         return 0;
     case 18:
         for (ms->a = 0; !*(volatile uint64_t *)ms->b; ms->a++)
