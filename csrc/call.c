@@ -100,7 +100,7 @@ static bool take_anchor(struct core_call *call) {
 
 static void leave_anchor(struct core_call *call) {
     const uint32_t most = sizeof call->anchor / sizeof call->anchor[0];
-    if (call->anchors < most)
+    if (call->anchors < most && call->back)
         call->anchor[call->anchors++] =
             (struct core_anchor){.rsp = call->rsp, .rbp = call->rbp, .back = call->back};
 }
@@ -152,14 +152,42 @@ int core_call_enter(struct core_call *call, uint32_t function, uint64_t tcs, uin
     return result;
 }
 
+static struct core_call *call_at_aep(const greg_t *regs) {
+    struct core_call *call = current;
+    if (!call || !call->aep || (uint64_t)regs[REG_RIP] != call->aep ||
+        regs[REG_RAX] != CORE_ERESUME)
+        return NULL;
+    return call;
+}
+
+/* #BP and #DB are the two exceptions that the kernel's enter function does not report. */
+bool core_call_trapped(ucontext_t *context) {
+    greg_t *regs = context->uc_mcontext.gregs;
+    struct core_call *call = call_at_aep(regs);
+
+    if (!call)
+        return false;
+    call->run.function = CORE_ERESUME;
+    call->run.vector = (uint16_t)regs[REG_TRAPNO];
+    call->run.error_code = 0;
+    call->run.address = 0;
+    call->rdi = call->run.vector;
+    call->rsi = call->rdx = 0;
+    call->rsp = (uint64_t)regs[REG_RSP];
+    call->back = 0; /* no user handler was called: there is nothing to go on in */
+    regs[REG_RIP] = (greg_t)(uintptr_t)core_thunk_leave;
+    regs[REG_RDI] = (greg_t)(uintptr_t)call;
+    regs[REG_RSI] = 0;
+    return true;
+}
+
 /* Did the signal find the kernel's enter function about to resume an enclave? Then have the host
  * asked first whether it wants to: the processor has done the AEX already. */
 bool core_call_at_aep(ucontext_t *context) {
     greg_t *regs = context->uc_mcontext.gregs;
-    struct core_call *call = current;
+    struct core_call *call = call_at_aep(regs);
 
-    if (!call || !call->aep || !call->interrupted ||
-        (uint64_t)regs[REG_RIP] != call->aep || regs[REG_RAX] != CORE_ERESUME)
+    if (!call || !call->interrupted)
         return false;
     regs[REG_RIP] = (greg_t)(uintptr_t)core_thunk_aep;
     regs[REG_RDI] = (greg_t)(uintptr_t)call;

@@ -78,6 +78,7 @@
 #define CORE_REASON_LEAF 4 /* another ENCLU leaf */
 #define CORE_REASON_FAULT 5 /* an exception; no AEX has been done yet */
 #define CORE_REASON_SIGNAL 6 /* a host signal; the AEX is done */
+#define CORE_REASON_STEP 7 /* nothing that an enclave has: go on */
 
 #ifndef __ASSEMBLER__
 
@@ -105,6 +106,7 @@ enum {
     CORE_NO_VECTOR = 0xffff,
 };
 
+enum { CORE_TCS_DBGOPTIN = 1, CORE_TCS_AEXNOTIFY = 2, CORE_RFLAGS_TF = 1 << 8 };
 enum { CORE_PF_PRESENT = 1, CORE_PF_WRITE = 2, CORE_PF_USER = 4 };
 
 /* General registers in the order of GPRSGX, which is that of their numbers. */
@@ -389,6 +391,7 @@ void core_call_close(struct core_call *call);
 int core_call_enter(struct core_call *call, uint32_t function, uint64_t tcs, uint64_t rdi,
                     uint64_t rsi, uint64_t rsp);
 bool core_call_at_aep(ucontext_t *context);
+bool core_call_trapped(ucontext_t *context);
 int core_call_interrupted(struct core_call *call);
 
 /* memory.c */
@@ -417,6 +420,7 @@ struct core_capabilities core_capabilities(void);
 void core_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 int core_set_cpuid_faulting(bool fault);
 int core_init(void); /* once; 0, or a negative errno: -ENOTSUP without FSGSBASE or XSAVE */
+extern bool core_has_protection_keys;
 extern _Atomic uint32_t core_generation; /* one more in each forked child */
 
 #endif

@@ -9,8 +9,8 @@
 enum { ENTERED = 0, EXCEPTION = 1 }; /* also the nonnegative results of core_enter */
 enum { STAGE_ENTER, STAGE_RESUME, STAGE_LEAF };
 enum { GPR_URSP = 144, GPR_AEXNOTIFY = 167 };
-enum { TCS_DBGOPTIN = 1, TCS_AEXNOTIFY = 2, ATTRIBUTES_AEXNOTIFY = 1 << 10 };
-enum { XFRM_ALWAYS = 0xff, XFRM_PKRU = 1 << 9 };
+enum { ATTRIBUTES_AEXNOTIFY = 1 << 10 };
+enum { XFRM_ALWAYS = 0xff }; /* all but PKRU, which stays the host's, and AMX */
 
 /* Where the enclave is told to exit to: an address that no process maps, so that nothing is lost
  * by an enclave that jumps there, or uses it as a pointer. The host goes on elsewhere. */
@@ -61,9 +61,9 @@ static int check_enclave(struct core_frame *f) {
 
     if (!enclave->enabled || enclave->xfrm & ~core_xcr0())
         return protection_fault(f);
-    if (tcs->flags & ~(uint64_t)(TCS_DBGOPTIN | TCS_AEXNOTIFY))
+    if (tcs->flags & ~(uint64_t)(CORE_TCS_DBGOPTIN | CORE_TCS_AEXNOTIFY))
         return protection_fault(f);
-    if (notify != !!(tcs->flags & TCS_AEXNOTIFY) && !(tcs->flags & TCS_DBGOPTIN))
+    if (notify != !!(tcs->flags & CORE_TCS_AEXNOTIFY) && !(tcs->flags & CORE_TCS_DBGOPTIN))
         return protection_fault(f);
     return ENTERED;
 }
@@ -103,7 +103,7 @@ static int resume_from_frame(struct core_frame *f) {
     uint64_t at = core_frame_offset(enclave, tcs, tcs->cssa - 1);
     if (probe_frame(f, at) == EXCEPTION)
         return EXCEPTION;
-    if (tcs->flags & TCS_AEXNOTIFY && enclave->attributes & ATTRIBUTES_AEXNOTIFY &&
+    if (tcs->flags & CORE_TCS_AEXNOTIFY && enclave->attributes & ATTRIBUTES_AEXNOTIFY &&
         core_gprsgx(enclave, at)[GPR_AEXNOTIFY] & 1)
         return enter_at_entry_point(f);
     if (!core_load_state(f, at))
@@ -161,16 +161,30 @@ static int offer(struct core_frame *f, uint32_t function, bool after_aex) {
     return answer;
 }
 
+static uint32_t read_pkru(void) {
+    uint32_t value, zero;
+    __asm__ volatile(".byte 0x0f,0x01,0xee" : "=a"(value), "=d"(zero) : "c"(0));
+    return value;
+}
+
+static void write_pkru(uint32_t value) {
+    __asm__ volatile(".byte 0x0f,0x01,0xef" : : "a"(value), "c"(0), "d"(0));
+}
+
 static void go(struct core_frame *f) {
     struct core_tcs *tcs = f->tcs;
     uint64_t entries = atomic_load_explicit(&tcs->entries, memory_order_relaxed);
     atomic_store_explicit(&tcs->entries, entries + 1, memory_order_relaxed);
     atomic_store_explicit(&tcs->tid, f->thread->tid, memory_order_release);
     f->xsave = f->thread->slots[f->thread->depth];
+    if (core_has_protection_keys)
+        f->host_pkru = read_pkru();
     if (f->stage == STAGE_ENTER)
         core_go_enter(f);
     else
         core_go_resume(f);
+    if (core_has_protection_keys && read_pkru() != f->host_pkru)
+        write_pkru(f->host_pkru); /* the kernel gives each signal handler its own */
 }
 
 /* Serve an ENCLU leaf. True: the enclave goes on; else *verdict is core_enter's next step. */
@@ -220,6 +234,9 @@ static int stay(struct core_frame *f) {
             }
             core_aex(f, CORE_NO_VECTOR, 0, 0);
             return NEXT_GIVE_UP;
+        case CORE_REASON_STEP:
+            f->stage = STAGE_LEAF;
+            continue;
         case CORE_REASON_EXIT:
             core_tcs_set_state(f->tcs, CORE_TCS_IDLE);
             return NEXT_EXITED;

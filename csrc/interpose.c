@@ -159,7 +159,7 @@ static int visit(struct dl_phdr_info *info, size_t size, void *real_sigaction) {
             const Elf64_Rela *entry = &object.tables[table][i];
             uint32_t type = ELF64_R_TYPE(entry->r_info);
             uint32_t symbol = ELF64_R_SYM(entry->r_info);
-            if (!symbol || (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT &&
+            if (!symbol || entry->r_addend || (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT &&
                             type != R_X86_64_64))
                 continue;
             void *function = replacement_for(&object, symbol);

@@ -17,6 +17,7 @@
 enum { HWCAP2_FSGSBASE = 2, SET_CPUID = 0x1012, SHSTK_STATUS = 0x5005, SHSTK_ON = 1 };
 
 _Atomic uint32_t core_generation;
+bool core_has_protection_keys;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int started;
 
@@ -72,6 +73,7 @@ static void start(void) {
         started = -ENOTSUP;
         return;
     }
+    core_has_protection_keys = found.protection_keys;
     started = core_state_init();
     if (started == 0)
         started = core_thread_init();

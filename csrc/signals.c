@@ -207,6 +207,10 @@ void core_host_signal(int signal, siginfo_t *info, void *context) {
         errno = saved;
         return;
     }
+    if (signal == SIGTRAP && info->si_code > 0 && core_call_trapped(context)) {
+        errno = saved;
+        return;
+    }
     struct kernel_action action = load(signal);
     if (is_default(&action)) {
         if (signal != kick)

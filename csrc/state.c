@@ -133,10 +133,16 @@ static uint32_t exit_info(uint32_t vector, uint32_t misc_select) {
 void core_aex(struct core_frame *f, uint32_t vector, uint32_t error_code, uint64_t address) {
     struct core_enclave *enclave = f->enclave;
     struct core_tcs *tcs = f->tcs;
-    uint64_t at = core_frame_offset(enclave, tcs, tcs->cssa);
+    uint64_t at = core_frame_offset(enclave, tcs, tcs->cssa++);
     uint8_t *gpr = core_gprsgx(enclave, at);
     uint32_t info = exit_info(vector, enclave->misc_select);
 
+    if (at >= enclave->size || enclave->size - at < enclave->ssa_frame_bytes) {
+        core_tcs_set_state(tcs, CORE_TCS_IDLE); /* the host has set a CSSA that has no frame */
+        return;
+    }
+    if (!(tcs->flags & CORE_TCS_DBGOPTIN))
+        f->gpr[CORE_RFLAGS] &= ~(uint64_t)CORE_RFLAGS_TF;
     copy_extended(enclave->alias + at, f->xsave, enclave->xfrm, load64(f->xsave + HEADER));
     memcpy(gpr, f->gpr, sizeof f->gpr);
     store64(gpr + GPR_FS, f->fs_base);
@@ -147,7 +153,6 @@ void core_aex(struct core_frame *f, uint32_t vector, uint32_t error_code, uint64
         store32(gpr - 8, error_code);
         store32(gpr - 4, 0);
     }
-    tcs->cssa++;
     core_tcs_set_state(tcs, CORE_TCS_IDLE);
 }
 
@@ -157,7 +162,8 @@ void core_set_error_code(struct core_frame *f, uint32_t error_code) {
     if (!(f->enclave->misc_select & MISC_EXINFO) || tcs->cssa == 0)
         return;
     uint64_t at = core_frame_offset(f->enclave, tcs, tcs->cssa - 1);
-    store32(core_gprsgx(f->enclave, at) - 8, error_code);
+    if (at < f->enclave->size && f->enclave->size - at >= f->enclave->ssa_frame_bytes)
+        store32(core_gprsgx(f->enclave, at) - 8, error_code);
 }
 
 static bool canonical(uint64_t address) {
@@ -184,6 +190,8 @@ bool core_load_state(struct core_frame *f, uint64_t frame_offset) {
     if (!canonical(f->gpr[CORE_RIP]) || !canonical(f->fs_base) || !canonical(f->gs_base))
         return false;
     f->gpr[CORE_RFLAGS] = (f->gpr[CORE_RFLAGS] & user_flags) | fixed_flags;
+    if (!(f->tcs->flags & CORE_TCS_DBGOPTIN))
+        f->gpr[CORE_RFLAGS] &= ~(uint64_t)CORE_RFLAGS_TF;
     store64(gpr + GPR_URSP, f->ursp);
     store64(gpr + GPR_URBP, f->urbp);
     return true;

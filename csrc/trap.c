@@ -184,6 +184,10 @@ static void classify(struct core_frame *f, int signal, const siginfo_t *info, co
         report_breakpoint(f);
     } else if (length == 0) {
         report(f, CORE_VECTOR_GP, 0, 0);
+    } else if (vector == CORE_VECTOR_DB && f->gpr[CORE_RFLAGS] & CORE_RFLAGS_TF &&
+               !(f->tcs->flags & CORE_TCS_DBGOPTIN)) {
+        f->gpr[CORE_RFLAGS] &= ~(uint64_t)CORE_RFLAGS_TF; /* POPF could not have set it */
+        f->reason = CORE_REASON_STEP;
     } else if (vector == CORE_VECTOR_UD || vector == CORE_VECTOR_GP) {
         if (is_enclu(code, length))
             report_enclu(f, code);
@@ -217,7 +221,9 @@ static void land(struct core_frame *f, ucontext_t *context) {
     if (!extended)
         return;
     memcpy(extended + 24, &f->host_mxcsr, sizeof f->host_mxcsr);
-    if (context->uc_mcontext.fpregs->__glibc_reserved1[12] == 0x46505853u) {
+    uint32_t magic;
+    memcpy(&magic, extended + 464, sizeof magic);
+    if (magic == 0x46505853u) {
         uint64_t present;
         memcpy(&present, extended + 512, sizeof present);
         present &= protection_keys;

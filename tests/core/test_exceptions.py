@@ -62,6 +62,17 @@ def test_a_system_call_raises_ud(rig: Rig, routine: str) -> None:
     assert rig.gpr().rip == rig.base + rig.symbols[routine] + 5
 
 
+def test_a_production_enclave_cannot_single_step_itself(rig: Rig) -> None:
+    assert rig.run("single_step") == 0
+
+
+def test_an_enclave_that_is_debugged_can(make_rig: Callable[..., Rig]) -> None:
+    rig = make_rig(flags=1)
+    assert rig.run("single_step") == 1
+    assert rig.call.vector == Vector.DB
+    assert rig.gpr().exit_info == exit_info(Vector.DB, with_exinfo=True)
+
+
 def test_a_page_fault_reports_address_and_code(rig: Rig) -> None:
     target = rig.base + DATA + 0x123
     rig.memory.protect(DATA, PAGE, 1)

@@ -7,7 +7,7 @@
 #include <sys/time.h>
 
 /* The stand-in's script: what the next ENCLU does. */
-uint64_t fake_rdi, fake_rsi, fake_rdx, fake_r8, fake_r9, fake_push, fake_wait;
+uint64_t fake_rdi, fake_rsi, fake_rdx, fake_r8, fake_r9, fake_push, fake_wait, fake_trap;
 uint32_t fake_leaf, fake_entries, fake_last_function;
 uint64_t fake_seen_rdi, fake_seen_rsp, fake_seen_tcs, fake_seen_r9;
 extern const uint8_t fake_aep[];
@@ -23,6 +23,7 @@ __asm__(".text\n.globl fake_enter\nfake_enter:\n"
         "  mov %rdi,fake_seen_rdi(%rip)\n  mov %rsp,fake_seen_rsp(%rip)\n"
         "  mov %rbx,fake_seen_tcs(%rip)\n  mov %r9,fake_seen_r9(%rip)\n"
         "  mov $3,%eax\n"
+        "  cmpq $0,fake_trap(%rip)\n  je fake_aep\n  int3\n" /* then RIP is the AEP */
         ".globl fake_aep\nfake_aep:\n"
         "  cmpq $0,fake_wait(%rip)\n  jne fake_aep\n"
         "  mov fake_rdi(%rip),%rdi\n  mov fake_rsi(%rip),%rsi\n  mov fake_rdx(%rip),%rdx\n"
@@ -138,6 +139,16 @@ static void interrupts(void) {
     setitimer(ITIMER_REAL, &never, NULL);
 }
 
+static void breakpoint(void) {
+    call.aep = (uint64_t)fake_aep;
+    fake_trap = 1;
+    CHECK(enter(CORE_EENTER, 0) == 1);
+    CHECK(call.run.function == CORE_ERESUME && call.run.vector == CORE_VECTOR_BP);
+    CHECK(call.rsp == fake_seen_rsp && call.anchors == 0);
+    fake_trap = 0, fake_leaf = CORE_EEXIT;
+    CHECK(enter(CORE_ERESUME, call.rsp) == 0);
+}
+
 int main(void) {
     CHECK(core_init() == 0);
     CHECK(core_call_open(&call, (uint64_t)fake_enter, 1 << 16) == 0);
@@ -146,6 +157,7 @@ int main(void) {
     storm_of_exceptions();
     nested_handler();
     refused();
+    breakpoint();
     interrupts();
     core_call_close(&call);
     puts("ok");
