@@ -121,7 +121,14 @@ class ToolchainError(EnsconceError):
 
 
 class EnclaveError(EnsconceError):
-    """A running enclave could not do what was asked of it."""
+    """A running enclave could not do what was asked of it.
+
+    `status` is the trusted runtime's code (`sgx_status_t`), 0 where it gave none.
+    """
+
+    def __init__(self, message: str = "", *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class EnclaveLost(EnclaveError):

@@ -138,8 +138,9 @@ def test_a_wrong_argument_is_named_before_the_enclave_is_entered(
 
 def test_a_status_comes_as_an_error_with_name_and_mend(start: Start) -> None:
     enclave = start()
-    with pytest.raises(EnclaveError, match=r"OUT_OF_MEMORY.*HeapMaxSize"):
+    with pytest.raises(EnclaveError, match=r"OUT_OF_MEMORY.*HeapMaxSize") as caught:
         enclave.fail(3)
+    assert caught.value.status == 3
     with pytest.raises(EnclaveError, match="ECALL_NOT_ALLOWED"):
         enclave.hidden()
     with pytest.raises(EnclaveError, match="status 0x4321"):

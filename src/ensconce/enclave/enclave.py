@@ -220,7 +220,8 @@ class Enclave:
         if status == Status.ENCLAVE_LOST:
             return self.vanished()
         what = f"{self.source}: {self._ecall_name(number)} ended with {describe(status)}"
-        return OutOfThreads(what) if status == Status.OUT_OF_TCS else EnclaveError(what)
+        kind = OutOfThreads if status == Status.OUT_OF_TCS else EnclaveError
+        return kind(what, status=status)
 
     def crashed(self, vector: int, error_code: int, address: int, tcs: int) -> EnclaveCrashed:
         """Return the error for an exception that the enclave could not handle, and keep it."""
