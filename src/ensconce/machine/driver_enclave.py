@@ -2,6 +2,7 @@
 """One enclave as the Linux driver keeps it (struct sgx_encl): pages, mappings, backing, faults."""
 
 import errno
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ __all__ = ["READ", "RWX", "WRITE", "DriverEnclave", "Statistics", "refusal"]
 
 READ, WRITE = 1, 2
 RWX = 7
+
+_logger = logging.getLogger(__name__)
 
 _LEAST_AROUND = 16
 _MOST_AROUND = 512
@@ -267,7 +270,8 @@ class DriverEnclave:
         page = self.secs.page(address)
         try:
             return self._handle(page, access_of(error_code))
-        except OSError:
+        except OSError as error:
+            _logger.warning("event=page_fault_not_handled address=%#x error=%s", address, error)
             return False
 
     def _handle(self, page: int, access: int) -> bool:

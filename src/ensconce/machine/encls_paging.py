@@ -8,6 +8,7 @@ loads only with the version in the slot, which is emptied by it.
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ _HEADER = struct.Struct("<Q56xQQ48x")
 _VERSIONS = struct.Struct(f"<{VA_SLOTS}Q")
 _SECS_BLOB = struct.Struct("<Q4088x")
 _X = int(SecInfoFlags.X)
+_PROBE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +180,11 @@ def ewb_zeros(cpu: Processor, secs: SecsPage, first: int, end: int) -> bool:
         if flags & ~(PERMISSIONS | TYPE) or flags & TYPE != REG:
             return False
         _check_evictable(secs, first, end, entry)
-        if any(secs.content(first)):
-            return False
+        # through the file: the alias would have each page mapped only to be read once
         size = (end - first) * PAGE_SIZE
-        if bytes(secs.alias[first * PAGE_SIZE : end * PAGE_SIZE]) != bytes(size):
+        if any(os.pread(secs.memory.fd, _PROBE, first * PAGE_SIZE)):
+            return False
+        if os.pread(secs.memory.fd, size, first * PAGE_SIZE) != bytes(size):
             return False
         secs.put(first, end, None)
         secs.lazy.put(first, end, flags)

@@ -14,6 +14,7 @@ thread to leave an enclave, or hashes, while holding it. A thread of an enclave 
 the leaf and fault callbacks only, when it is outside the enclave already.
 """
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -34,9 +35,9 @@ from ensconce.machine.identity import Identity
 from ensconce.machine.keys import KeyHierarchy
 from ensconce.machine.secs_page import SecsPage
 
-__all__ = ["DEFAULT_EPC_SIZE", "Processor"]
+__all__ = ["Processor", "default_epc_size"]
 
-DEFAULT_EPC_SIZE = 512 << 20
+_MOST_EPC = 4 << 30
 
 _EPC_BASE = 0x70000000
 _ATTRIBUTES = (
@@ -59,7 +60,8 @@ UserLeaf = Callable[["Processor", SecsPage, Frame], None]
 class Processor:
     """One emulated processor package: an identity, an EPC of a stated size, the enclaves in it.
 
-    `epc_size` is in bytes, a multiple of 4 KiB; `sections` splits it instead, as NUMA nodes do.
+    `epc_size` is in bytes, a multiple of 4 KiB (None: `default_epc_size`); `sections` gives it in
+    parts instead, as NUMA nodes have it. Memory is used as enclaves touch it.
     `launch_hash` is IA32_SGXLEPUBKEYHASH (32 bytes), which system software may write, as with
     flexible launch control; it starts as Intel's would on a machine without FLC: a value that no
     key of ours has.
@@ -69,16 +71,19 @@ class Processor:
         self,
         identity: Identity,
         *,
-        epc_size: int = DEFAULT_EPC_SIZE,
+        epc_size: int | None = None,
         sections: tuple[EpcSection, ...] = (),
         launch_hash: bytes = bytes(32),
         xfrm: int | None = None,
     ) -> None:
-        sections = sections or (EpcSection(_EPC_BASE, epc_size),)
-        if any(section.size < PAGE_SIZE or section.size % PAGE_SIZE for section in sections):
-            raise ConfigError(
-                f"an EPC of {epc_size} bytes can't be; give a multiple of {PAGE_SIZE} bytes"
-            )
+        if not sections:
+            size = default_epc_size() if epc_size is None else epc_size
+            sections = (EpcSection(_EPC_BASE, size),)
+        for section in sections:
+            if section.size < PAGE_SIZE or section.size % PAGE_SIZE:
+                raise ConfigError(
+                    f"an EPC of {section.size} bytes can't be; give a multiple of {PAGE_SIZE} bytes"
+                )
         self.lock = RLock()
         self.platform_id = identity.platform_id
         self.keys = KeyHierarchy(identity)
@@ -149,7 +154,14 @@ class Processor:
             self.paging_key = os.urandom(16)
             self.report_key_id = os.urandom(32)
         for secs in lost:
-            secs.core.kick()
+            with contextlib.suppress(ValueError):  # closed meanwhile
+                secs.core.kick()
+
+
+def default_epc_size() -> int:
+    """Return the EPC to emulate where nobody says: 4 GiB, or half of the machine's memory."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(memory // 2 // PAGE_SIZE * PAGE_SIZE, _MOST_EPC)
 
 
 _USER_LEAVES: dict[int, UserLeaf] = {
