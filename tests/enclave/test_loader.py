@@ -12,6 +12,7 @@ from ensconce.enclave import Device, load
 from ensconce.errors import (
     ConfigError,
     DeviceError,
+    FormatError,
     MeasurementError,
     PolicyError,
     SimulationModeError,
@@ -233,6 +234,14 @@ def test_an_interrupted_load_leaves_nothing(image: Make, processor: Processor) -
         load(image(), device=DriverModel(processor), progress=stop)
     assert processor.epc.free == free
     assert not processor.enclaves
+
+
+def test_a_file_that_is_no_enclave_closes_the_device(processor: Processor) -> None:
+    device = DriverModel(processor)
+    with pytest.raises(FormatError):
+        load(b"not an enclave", device=device)
+    with pytest.raises(OSError, match="Bad file"):
+        device.ioctl(0, bytearray(8))
 
 
 def test_an_epc_that_is_too_small_is_told(image: Make) -> None:

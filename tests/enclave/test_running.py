@@ -22,7 +22,7 @@ from ensconce.errors import (
 )
 from ensconce.isa.attributes import AttributeFlags, Attributes, Xfrm
 from ensconce.isa.keyrequest import KeyName, KeyRequest
-from ensconce.isa.report import Report, TargetInfo
+from ensconce.isa.report import Report
 from ensconce.machine.driver import DriverModel
 from ensconce.machine.identity import Identity
 from ensconce.machine.processor import Processor
@@ -358,12 +358,12 @@ def test_an_ocall_error_is_not_a_crash(start: Start) -> None:
 
 def test_an_enclave_reports_on_itself_and_gets_its_keys(start: Start) -> None:
     enclave = start()
-    target = TargetInfo(measurement=enclave.image.measure(), attributes=enclave.secs.attributes)
     output = bytearray(Report.SIZE)
-    enclave.report(bytes(target), b"data".ljust(64, b"\0"), output)
+    enclave.report(bytes(enclave.target_info()), b"data".ljust(64, b"\0"), output)
     report = Report.parse(output)
     assert report.body.mr_enclave == enclave.image.measure()
     assert report.body.report_data[:4] == b"data"
+    assert report.body.attributes == enclave.target_info().attributes
     keys = [bytearray(16), bytearray(16)]
     for key in keys:
         request = KeyRequest(key_name=KeyName.REPORT, key_id=report.key_id)

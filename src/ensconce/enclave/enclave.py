@@ -35,13 +35,14 @@ from ensconce.errors import (
     OutOfThreads,
 )
 from ensconce.image import Image, SdkImage, open_image
-from ensconce.isa.attributes import AttributeFlags
-from ensconce.isa.cpuid import CpuidFeatures
+from ensconce.isa.attributes import AttributeFlags, Attributes
+from ensconce.isa.report import TargetInfo
 
 __all__ = ["Enclave", "load"]
 
 _POWER = "lost its memory (a power transition, or destroyed by the platform); load it again"
 _LOOK_AGAIN = 0.001  # seconds
+_FILES = (str, bytes, os.PathLike)
 
 _Error = TypeVar("_Error", bound=EnclaveError)
 
@@ -67,30 +68,32 @@ def load(
     `ocalls` has the host's functions, by name (or by number, taking the marshalling structure's
     address), or is an object whose methods they are. `debug` None means as signed. `types` gives
     sizes of C types that the EDL only names. `thread_wait` is how many seconds an ECALL waits
-    for a free TCS.
+    for a free TCS. The `device` belongs to the enclave from then on, and is closed with it.
     """
-    if isinstance(file, str | bytes | os.PathLike):
-        dynamic = device is None or bool(device.cpuid.features & CpuidFeatures.SGX2)
-        image = open_image(file, dynamic_memory=dynamic)
-    else:
-        image = file
-    interface = None if edl is None else find_interface(edl, search_paths)
-    loaded = load_image(
-        image,
-        device or default_device(),
-        debug=debug,
-        config_id=config_id,
-        config_svn=config_svn,
-        progress=progress,
-    )
-    policy = _policy(image) if thread_policy is None else ThreadPolicy(thread_policy)
-    try:
+    with contextlib.ExitStack() as on_failure:
+        if device is not None:
+            on_failure.callback(device.close)
+        image = file if not isinstance(file, _FILES) else open_image(file)
+        interface = None if edl is None else find_interface(edl, search_paths)
+        if device is None:
+            device = default_device()
+            on_failure.callback(device.close)
+        if isinstance(file, _FILES) and not dynamic_memory(device):
+            image = open_image(file, dynamic_memory=False)
+        loaded = load_image(
+            image,
+            device,
+            debug=debug,
+            config_id=config_id,
+            config_svn=config_svn,
+            progress=progress,
+        )
+        policy = _policy(image) if thread_policy is None else ThreadPolicy(thread_policy)
         enclave = Enclave(image, loaded, policy, thread_wait)
+        on_failure.callback(enclave.close)
         enclave.bind(interface, ocalls or {}, types)
         enclave.initialize()
-    except BaseException:
-        loaded.device.close()
-        raise
+        on_failure.pop_all()
     return enclave
 
 
@@ -119,7 +122,7 @@ class Enclave:
         self.calls: dict[str, Callable[..., Any]] = {}
         self._loaded = loaded
         self._process = os.getpid()
-        self._closed = False
+        self._closed = self._initialized = False
         self._ocalls: dict[int, Handler] = {}
         self._growing = threading.Lock()
         self._pool = Pool(self.source, policy, grow=self._grow, wait=thread_wait)
@@ -185,6 +188,26 @@ class Enclave:
             self._first.ecall(Command.INIT_ENCLAVE, memory.address)
         finally:
             memory.close()
+        self._initialized = True
+
+    @property
+    def mr_enclave(self) -> bytes:
+        """MRENCLAVE, which EINIT has compared with SIGSTRUCT's."""
+        sigstruct = self.image.sigstruct
+        return sigstruct.enclave_hash if sigstruct is not None else self.image.measure()
+
+    def target_info(self) -> TargetInfo:
+        """Return what another enclave needs to make a REPORT that this one can check."""
+        attributes = Attributes(
+            self.secs.attributes.flags | AttributeFlags.INIT, self.secs.attributes.xfrm
+        )
+        return TargetInfo(
+            measurement=self.mr_enclave,
+            attributes=attributes,
+            config_svn=self.secs.config_svn,
+            misc_select=self.secs.misc_select,
+            config_id=self.secs.config_id,
+        )
 
     def ecall(self, number: int, ms: int = 0) -> None:
         """Make the ECALL of a number with the address of its marshalling structure."""
@@ -307,7 +330,9 @@ class Enclave:
         """Let a runtime with dynamic memory run its destructors, when nothing else goes on."""
         thread = self._utility or self._first
         busy = any(each.busy for each in self._pool.threads)
-        if not self._edmm or self.gone is not None or busy or thread is None:
+        if not self._edmm or not self._initialized or thread is None:
+            return
+        if self.gone is not None or busy:
             return
         with contextlib.suppress(EnclaveError):
             thread.ecall(Command.UNINIT_ENCLAVE, 0)
