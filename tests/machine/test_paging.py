@@ -14,11 +14,14 @@ from ensconce.isa.paging import Pcmd
 from ensconce.isa.secinfo import SecInfo, SecInfoFlags
 from ensconce.isa.ssa import Vector
 from ensconce.machine.encls_build import eadd_lazy, eremove, eremove_pages
+from ensconce.machine.encls_dynamic import eaug
 from ensconce.machine.encls_paging import (
     EvictedPage,
     eblock,
+    eblock_pages,
     eldb,
     eldu,
+    eldu_lazy,
     eldu_secs,
     eldu_va,
     epa,
@@ -26,8 +29,10 @@ from ensconce.machine.encls_paging import (
     etrack,
     etrackc,
     ewb,
+    ewb_pages,
     ewb_secs,
     ewb_va,
+    ewb_zeros,
 )
 from ensconce.machine.epc import BLOCKED, VaPage
 from ensconce.machine.identity import Identity
@@ -324,3 +329,61 @@ def test_pages_that_were_evicted_are_not_added_again(cpu: Processor, va: VaPage)
         with pytest.raises(Fault) as caught:
             eadd_lazy(cpu, secs, at(secs, DATA), RW, 1)
         assert caught.value.code is Vector.PF
+
+
+def whole(secs: SecsPage) -> tuple[list[tuple[int, int, int]], bytes]:
+    """Return the EPCM and the data pages of an enclave."""
+    return secs.epcm.runs(), bytes(secs.alias[DATA * PAGE : (DATA + 4) * PAGE])
+
+
+def test_pages_evicted_at_once_are_as_pages_evicted_one_by_one(
+    cpu: Processor, secs: SecsPage, va: VaPage
+) -> None:
+    before = whole(secs)
+    eblock_pages(cpu, secs, DATA, DATA + 4)
+    etrack(cpu, secs)
+    evicted = ewb_pages(cpu, secs, DATA, DATA + 4, [(va, slot) for slot in range(4)])
+    assert [page.lin_addr for page in evicted] == [at(secs, DATA + index) for index in range(4)]
+    assert secs.evicted.pages == 4
+    for slot, page in enumerate(evicted):
+        eldu(cpu, secs, page, va, slot)
+    assert whole(secs) == before
+
+
+def test_zero_pages_are_remembered_as_such(cpu: Processor, secs: SecsPage) -> None:
+    before = whole(secs)
+    eblock_pages(cpu, secs, DATA, DATA + 4)
+    etrack(cpu, secs)
+    assert not ewb_zeros(cpu, secs, DATA, DATA + 4)
+    assert ewb_zeros(cpu, secs, DATA + 1, DATA + 4)
+    assert (secs.lazy.pages, secs.evicted.pages) == (3, 0)
+    eldu_lazy(cpu, secs, DATA + 1, DATA + 4)
+    secs.put(DATA, DATA + 1, 0x203)
+    assert whole(secs) == before
+
+
+def test_a_zero_page_that_awaits_eaccept_is_evicted_as_any_other(
+    cpu: Processor, secs: SecsPage
+) -> None:
+    eaug(cpu, secs, at(secs, FREE))
+    eblock(cpu, secs, at(secs, FREE))
+    etrack(cpu, secs)
+    assert not ewb_zeros(cpu, secs, FREE, FREE + 1)
+
+
+def test_evicting_at_once_checks_what_evicting_one_by_one_does(
+    cpu: Processor, secs: SecsPage, va: VaPage
+) -> None:
+    slots = [(va, 0), (va, 1)]
+    codes: list[object] = []
+    for step in (None, eblock_pages, etrack):
+        if step is eblock_pages:
+            eblock_pages(cpu, secs, DATA, DATA + 2)
+        with pytest.raises(Fault) as caught:
+            ewb_pages(cpu, secs, DATA, DATA + 2 + (step is etrack), slots)
+        codes.append(caught.value.code)
+    assert codes == [ErrorCode.PAGE_NOT_BLOCKED, ErrorCode.NOT_TRACKED, Vector.PF]
+    for first, code in ((DATA, ErrorCode.BLKSTATE), (FREE, ErrorCode.PG_INVLD)):
+        with pytest.raises(Fault) as caught:
+            eblock_pages(cpu, secs, first, first + 1)
+        assert caught.value.code is code
