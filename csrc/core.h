@@ -216,7 +216,9 @@ struct core_memory {
     uint64_t base, size;
     uint8_t *alias;
     int fd;
+    bool mapped; /* at ELRANGE */
     uint32_t generation; /* of the process: memory is not inherited by a fork */
+    struct core_memory *next;
 };
 
 struct core_enclave {
@@ -402,6 +404,7 @@ int core_memory_protect(struct core_memory *memory, uint64_t offset, uint64_t le
 int core_memory_discard(struct core_memory *memory, uint64_t offset, uint64_t length);
 void core_memory_unmap(struct core_memory *memory);
 void core_memory_close(struct core_memory *memory);
+void core_memories_forked(void);
 int core_map_device(int fd, uint64_t address, uint64_t length, int protection, uint64_t offset);
 
 /* measure.c */
@@ -420,6 +423,7 @@ struct core_capabilities core_capabilities(void);
 void core_cpuid(uint32_t leaf, uint32_t subleaf, uint32_t out[4]);
 int core_set_cpuid_faulting(bool fault);
 int core_init(void); /* once; 0, or a negative errno: -ENOTSUP without FSGSBASE or XSAVE */
+void core_watch_forks(void);
 extern bool core_has_protection_keys;
 extern _Atomic uint32_t core_generation; /* one more in each forked child */
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -13,6 +14,10 @@
 #endif
 
 enum { RESERVED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE };
+
+/* What is open, for core_memories_forked. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct core_memory *memories;
 
 static bool is_range(const struct core_memory *memory, uint64_t offset, uint64_t length) {
     return offset % CORE_PAGE == 0 && length % CORE_PAGE == 0 && length > 0 &&
@@ -53,6 +58,7 @@ int core_memory_open(struct core_memory *memory, uint64_t base, uint64_t size) {
     *memory = (struct core_memory){.base = base, .size = size, .fd = -1};
     if (base % CORE_PAGE || size % CORE_PAGE || size == 0)
         return -EINVAL;
+    core_watch_forks();
     memory->generation = core_generation;
     memory->fd = make_file();
     if (memory->fd < 0)
@@ -69,6 +75,11 @@ int core_memory_open(struct core_memory *memory, uint64_t base, uint64_t size) {
         goto failed;
     madvise(alias, size, MADV_DONTFORK);
     madvise((void *)base, size, MADV_DONTFORK);
+    memory->mapped = true;
+    pthread_mutex_lock(&mutex);
+    memory->next = memories;
+    memories = memory;
+    pthread_mutex_unlock(&mutex);
     return 0;
 failed:
     error = -errno;
@@ -100,20 +111,42 @@ int core_memory_discard(struct core_memory *memory, uint64_t offset, uint64_t le
 
 /* Take ELRANGE away from the enclave; the range stays reserved. */
 void core_memory_unmap(struct core_memory *memory) {
-    if (memory->base && memory->generation == core_generation)
+    if (memory->mapped)
         mmap((void *)memory->base, memory->size, PROT_NONE, RESERVED | MAP_FIXED, -1, 0);
-    memory->base = 0;
+    memory->mapped = false;
+}
+
+static void forget(const struct core_memory *memory) {
+    pthread_mutex_lock(&mutex);
+    for (struct core_memory **link = &memories; *link; link = &(*link)->next)
+        if (*link == memory) {
+            *link = memory->next;
+            break;
+        }
+    pthread_mutex_unlock(&mutex);
 }
 
 /* Free everything, the alias too. */
 void core_memory_close(struct core_memory *memory) {
+    forget(memory);
     core_memory_unmap(memory);
-    if (memory->alias && memory->generation == core_generation)
+    if (memory->alias)
         munmap(memory->alias, memory->size);
     memory->alias = NULL;
     if (memory->fd >= 0)
         close(memory->fd);
     memory->fd = -1;
+}
+
+/* In the child of a fork the enclaves' pages are missing: keep the ranges, and let buffers over an
+ * alias read as zero. */
+void core_memories_forked(void) {
+    pthread_mutex_init(&mutex, NULL);
+    for (struct core_memory *memory = memories; memory; memory = memory->next) {
+        mmap(memory->alias, memory->size, PROT_READ | PROT_WRITE, RESERVED | MAP_FIXED, -1, 0);
+        if (memory->mapped)
+            mmap((void *)memory->base, memory->size, PROT_NONE, RESERVED | MAP_FIXED, -1, 0);
+    }
 }
 
 /* Map pages of the kernel's device over a reservation. */

@@ -57,14 +57,22 @@ struct core_capabilities core_capabilities(void) {
     return found;
 }
 
-static void before_nothing(void) {
-}
-
 static void in_child(void) {
     core_generation++;
     core_signals_forked();
+    core_memories_forked();
     core_enclaves_forked();
     core_thread_forked();
+}
+
+static void watch_forks(void) {
+    pthread_atfork(NULL, NULL, in_child);
+}
+
+/* Before anything is made that a child must not use. */
+void core_watch_forks(void) {
+    static pthread_once_t watch = PTHREAD_ONCE_INIT;
+    pthread_once(&watch, watch_forks);
 }
 
 static void start(void) {
@@ -79,10 +87,9 @@ static void start(void) {
         started = core_thread_init();
     if (started == 0)
         started = core_signals_init();
+    core_watch_forks();
     if (started == 0)
         core_trap_init();
-    if (started == 0)
-        started = -pthread_atfork(before_nothing, before_nothing, in_child);
 }
 
 int core_init(void) {

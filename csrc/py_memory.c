@@ -137,7 +137,7 @@ static PyObject *memory_close(PyObject *object, PyObject *unused) {
     if (!self->closed) {
         self->closed = true;
         core_memory_unmap(&self->memory);
-        if (self->views && self->memory.generation == core_generation)
+        if (self->views && self->memory.generation == core_generation) /* not a parent's file */
             core_memory_discard(&self->memory, 0, self->memory.size);
     }
     close_if_unused(self);

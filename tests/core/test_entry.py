@@ -3,6 +3,7 @@
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from tests.core.rig import (
@@ -300,9 +301,15 @@ def test_eight_threads_count_without_a_loss(make_rig: Callable[..., Rig]) -> Non
         assert int.from_bytes(rig.memory.alias_view(at, 8), "little") == rounds * turns
 
 
-def test_threads_come_and_go(rig: Rig) -> None:
-    for _ in range(50):
+def test_threads_come_and_go_and_leave_nothing(rig: Rig) -> None:
+    def mappings() -> int:
+        return len(Path("/proc/self/maps").read_bytes().splitlines())
+
+    counts = []
+    for _ in range(60):
         worker = threading.Thread(target=rig.run, args=("registers",))
         worker.start()
         worker.join()
         assert rig.call.rdi == 0x1111
+        counts.append(mappings())
+    assert counts[-1] <= counts[10] + 2

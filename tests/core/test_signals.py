@@ -241,8 +241,10 @@ def test_a_forked_child_lives_on_without_the_enclave() -> None:
     done = script("""
 from ensconce.errors import EnclaveLost
 rig.run("leave")
+view = rig.memory.alias_view(0, 8)
 child = os.fork()
 if child == 0:
+    assert bytes(view) == bytes(8)
     hits = []
     signal.signal(signal.SIGALRM, lambda *_: hits.append(1))
     signal.setitimer(signal.ITIMER_REAL, 0.01)
@@ -259,6 +261,7 @@ if child == 0:
     os._exit(8)
 status = os.waitpid(child, 0)[1]
 assert os.waitstatus_to_exitcode(status) == 7, status
+assert bytes(view) != bytes(8)
 assert rig.run("leave") == 0
 """)
     assert done.returncode == 0, done.stderr
