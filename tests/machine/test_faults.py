@@ -301,3 +301,17 @@ def test_a_tcs_that_left_comes_back_with_its_state(identity: Identity, load: Bui
     for page in range(HEAP, HEAP + 20):
         assert loaded.enter(PEEK, loaded.at(page)) == 0
         assert loaded.call.rdx == 0x5A
+
+
+def test_an_enclave_that_left_whole_comes_back_with_its_secs(
+    identity: Identity, load: Builder
+) -> None:
+    cpu = Processor(identity, epc_size=24 * PAGE)
+    first = load(cpu)
+    first.secs.content(DATA)[0] = 7
+    load(cpu, working_set(16))
+    assert not first.secs.valid
+    assert first.device.epc_pages == 0
+    assert first.enter(PEEK, first.at(DATA)) == 0
+    assert first.call.rdx == 7
+    assert first.secs.valid
