@@ -115,11 +115,12 @@ class TrustedThread:
         outer = self._depth
         rsp = (call.rsp - _RED_ZONE) & -64 if outer else 0
         failure: BaseException | None = None
+        self.inside = True  # before the look at `gone`, as whoever closes looks the other way round
+        if host.gone is not None:
+            self.inside = False
+            raise host.gone.with_traceback(None)
         self._depth = outer + 1
         try:
-            self.inside = True
-            if host.gone is not None:
-                raise host.gone.with_traceback(None)
             outcome = enter(_ENTER, tcs, number & _MASK, ms, rsp)
             while True:
                 if outcome != _EEXIT:
