@@ -150,30 +150,30 @@ class EnclaveFile:
         last[4:6] = [names_at, len(names)]
         headers[-1] = struct.pack("<IIQQQQIIQQ", *last)
         image += b"".join(headers) + names + self.extra
-        segments = [
-            struct.pack("<IIQQQQQQ", 1, self.text_flags, 0, 0, 0, 0x3800, 0x3800, PAGE),
-            struct.pack(
-                "<IIQQQQQQ",
-                *(1, self.data_flags, _DATA + 0xF40, _GLOBAL_DATA, _GLOBAL_DATA),
-                *(0x1800, self.data_memory, PAGE),
-            ),
-            struct.pack(
-                "<IIQQQQQQ", 2, 4, dynamic[0], dynamic[0], dynamic[0], dynamic[1], dynamic[1], 8
-            ),
+        self._headers(image, dynamic, table, len(headers))
+        return bytes(image)
+
+    def _headers(
+        self, image: bytearray, dynamic: tuple[int, int], table: int, sections: int
+    ) -> None:
+        """Write the ELF header and the program headers."""
+        at, size = dynamic
+        data, whole = _DATA + 0xF40, self.data_memory
+        rows = [
+            (1, self.text_flags, 0, 0, 0, 0x3800, 0x3800, PAGE),
+            (1, self.data_flags, data, _GLOBAL_DATA, _GLOBAL_DATA, 0x1800, whole, PAGE),
+            (2, 4, at, at, at, size, size, 8),
         ]
         if self.tls is not None:
-            size, alignment = self.tls
-            segments.append(
-                struct.pack("<IIQQQQQQ", 7, 4, 0x3000, 0x3000, 0x3000, 8, size, alignment)
-            )
+            rows.append((7, 4, 0x3000, 0x3000, 0x3000, 8, *self.tls))
         image[:64] = struct.pack(
             "<16sHHIQQQIHHHHHH",
             b"\x7fELF\x02\x01\x01",
-            *(3, 62, 1, _ENTRY, 64, table, 0, 64, 56, len(segments)),
-            *(64, len(headers), len(headers) - 1),
+            *(3, 62, 1, _ENTRY, 64, table, 0, 64, 56, len(rows)),
+            *(64, sections, sections - 1),
         )
-        image[64 : 64 + 56 * len(segments)] = b"".join(segments)
-        return bytes(image)
+        segments = b"".join(struct.pack("<IIQQQQQQ", *row) for row in rows)
+        image[64 : 64 + len(segments)] = segments
 
 
 def signed(

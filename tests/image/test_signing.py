@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metadata and SIGSTRUCT as the vendor's signing tool writes them, for every release."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -355,6 +356,47 @@ def test_the_configuration_of_a_signed_enclave_makes_it_again(
     note = again.copies.sign(file.metadata[0].header.sigstruct)
     assert content[file.note_offset : file.note_offset + len(note)] == note
     assert again.sigstruct.signed_bytes() == file.metadata[0].header.sigstruct.signed_bytes()
+
+
+# SHA-256 prefixes of the notes that the releases' own signing tools write for the same input
+NOTES = {
+    (2, 0, 0): "adca2bfe8c42b8ee",
+    (2, 1, 0): "c3fd3b7fd10a6ce1",
+    (2, 1, 3): "60882d60b18618cb",
+    (2, 2, 0): "4e60e2e4c8863b3c",
+    (2, 4, 0): "8314e605f2694b28",
+    (2, 5, 0): "3add86f92fd9c04d",
+    (2, 6, 0): "2cceadbd298eadf8",
+    (2, 8, 0): "9aa8428c75eabc24",
+    (2, 9, 1): "4e4e779cf8f0cafd",
+    (2, 14, 0): "e4351b439ad6c8b2",
+    (2, 16, 0): "204abdedb71666f3",
+    (2, 18, 0): "5080b8715eea4f20",
+    (2, 18, 1): "1f93d6f3420ed3f3",
+    (2, 20, 0): "6925a2100d9f8119",
+    (2, 22, 0): "7491f1fd3d586ee6",
+    (2, 24, 0): "3a2a8cadb1716782",
+    (2, 25, 0): "223f9cda861d1ac7",
+    (2, 26, 0): "ce1c4f0ff811d4c2",
+}
+
+
+@pytest.mark.parametrize("generation", GENERATIONS, ids=lambda each: str(each.sdk))
+def test_the_note_is_byte_for_byte_what_the_release_s_own_tool_writes(
+    generation: Generation,
+) -> None:
+    config = replace(DYNAMIC, tcs_num=4, tcs_max_num=6, tcs_min_pool=1, heap_max_size=0x11000)
+    if generation.slots < 42:
+        config = replace(config, tcs_max_num=None)
+    prepared = prepare(file_of(generation, tls=(0x123, 16)), config, date=DATE)
+    note = prepared.copies.sign(prepared.sigstruct)
+    assert hashlib.sha256(note).hexdigest()[:16] == NOTES[generation.sdk]
+
+
+def test_more_layout_entries_than_the_runtime_has_are_refused() -> None:
+    config = replace(DYNAMIC, tcs_num=4, tcs_max_num=6, tcs_min_pool=1, heap_init_size=0x8000)
+    with pytest.raises(ConfigError, match="more layout entries than the runtime has"):
+        prepare(file_of(SDK_2_5), config, date=DATE)
 
 
 def test_a_signed_file_is_not_signed_again_by_accident(enclave: bytes) -> None:

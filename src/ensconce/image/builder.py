@@ -119,7 +119,7 @@ def _xfrm(config: EnclaveConfig, generation: Generation) -> tuple[Xfrm, Xfrm]:
 
 _ELEMENT_SINCE = {
     "enable_kss": ("EnableKSS", (2, 4, 0)),
-    "reserved_mem_max_size": ("ReservedMemMaxSize", (2, 6, 0)),
+    "reserved_mem_max_size": ("ReservedMemMaxSize", (2, 8, 0)),
     "reserved_mem_executable": ("ReservedMemExecutable", (2, 8, 0)),
     "elrange_size": ("ELRangeSize", (2, 14, 0)),
     "pkru": ("PKRU", (2, 16, 0)),

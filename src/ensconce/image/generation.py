@@ -32,7 +32,9 @@ class Generation:
 
     `words` are the fields of `g_global_data` before the thread data, `thread` those of the
     thread data up to tls_array, `slots` the rows of the layout table in it, `tail` the fields
-    after that. `plain_minor` is the minor version of the copy for platforms without EDMM.
+    after that. `plain_minor` is the minor version of the copy for platforms without EDMM;
+    releases before 2.2 made that copy's layout anew only for threads added at run time
+    (`rebuilds_plain`).
     """
 
     sdk: tuple[int, int, int]
@@ -49,6 +51,7 @@ class Generation:
     retired_copy: bool = True
     selects_copies: bool = False
     pool_thread: bool = True
+    rebuilds_plain: bool = True
     pads_reserved: bool = False
     bookkeeping: Bookkeeping = Bookkeeping.NONE
     masks_misc_select: bool = False
@@ -112,30 +115,33 @@ _ELRANGE = ("enclave_image_address", "elrange_start_address", "elrange_size")
 _EDMM = (*_ELRANGE, "edmm_bk_overhead")
 
 
+_FIRST = Generation(
+    sdk=(2, 0, 0),
+    version=(2, 1),
+    words=(*_HEAP, "thread_policy"),
+    thread=_THREAD,
+    thread_size=160,
+    slots=38,
+    tail=(),
+    xfrm=_XFRM_AVX,
+    room=0x3000,
+    retired_copy=False,
+    pool_thread=False,
+    rebuilds_plain=False,
+    xsave=_XSAVE_2_0,
+)
+
+
 def _generations() -> tuple[Generation, ...]:
     """Return the generations, oldest first, each from the one before it."""
-    made = [
-        Generation(
-            sdk=(2, 0, 0),
-            version=(2, 1),
-            words=(*_HEAP, "thread_policy"),
-            thread=_THREAD,
-            thread_size=160,
-            slots=38,
-            tail=(),
-            xfrm=_XFRM_AVX,
-            room=0x3000,
-            retired_copy=False,
-            pool_thread=False,
-            xsave=_XSAVE_2_0,
-        )
-    ]
+    made = [_FIRST]
 
     def then(sdk: tuple[int, int, int], **changes: object) -> None:
         made.append(replace(made[-1], sdk=sdk, **changes))  # type: ignore[arg-type]  # its fields
 
     then((2, 1, 0), version=(2, 2), room=0x5000, retired_copy=True, xsave=_XSAVE)
     then((2, 1, 3), version=(2, 3), pool_thread=True)
+    then((2, 2, 0), rebuilds_plain=True)
     then((2, 4, 0), version=(2, 4))
     then((2, 5, 0), xfrm=_XFRM_AVX512)
     then((2, 6, 0), words=(*_RSRV, "thread_policy"), slots=42, pads_reserved=True)

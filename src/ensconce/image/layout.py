@@ -231,7 +231,7 @@ def plain_layout(
     All static threads become repetitions of the utility thread; what is only added at run time
     goes, but what keeps its place in the enclave becomes a hole.
     """
-    if not generation.pool_thread and config.threads_max == config.thread_pool + 1:
+    if not generation.rebuilds_plain and config.threads_max == config.thread_pool + 1:
         return tuple(items)
     start = next(i for i, item in enumerate(items) if item.id == LayoutId.GUARD)
     end = next(i for i, item in enumerate(items) if item.id == LayoutId.TD) + 1
@@ -241,8 +241,10 @@ def plain_layout(
     kept: list[LayoutItem] = [*items[:end], *rest]
     if rest and rest[0].id != LayoutId.RSRV_MIN:
         step = sum(entry.size for entry in thread)
-        group = LayoutGroup(LayoutId.THREAD_GROUP, len(thread), config.tcs_num - 1, step)
-        kept = [*items[:end], group, *reserved]
+        groups = [LayoutGroup(LayoutId.THREAD_GROUP, len(thread), config.tcs_num - 1, step)]
+        if not generation.rebuilds_plain and config.tcs_num == 1:
+            groups = []
+        kept = [*items[:end], *groups, *reserved]
     return tuple(_static(item) for item in kept)
 
 
