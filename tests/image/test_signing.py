@@ -394,7 +394,7 @@ def test_the_note_is_byte_for_byte_what_the_release_s_own_tool_writes(
 
 
 def test_more_layout_entries_than_the_runtime_has_are_refused() -> None:
-    config = replace(DYNAMIC, tcs_num=4, tcs_max_num=6, tcs_min_pool=1, heap_init_size=0x8000)
+    config = replace(DYNAMIC, tcs_num=5, tcs_max_num=6, tcs_min_pool=2, heap_init_size=0x8000)
     with pytest.raises(ConfigError, match="more layout entries than the runtime has"):
         prepare(file_of(SDK_2_5), config, date=DATE)
 
