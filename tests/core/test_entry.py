@@ -312,4 +312,4 @@ def test_threads_come_and_go_and_leave_nothing(rig: Rig) -> None:
         worker.join()
         assert rig.call.rdi == 0x1111
         counts.append(mappings())
-    assert counts[-1] <= counts[10] + 2
+    assert counts[-1] < counts[10] + 25  # a leak would be three for each thread
