@@ -93,9 +93,9 @@ __asm__(".text\n"
         "  add $8,%rsp\n"
         "  mov " AT(FRAME_RDI) "(%rdi),%rdi\n"
         "  jmp *-8(%rsp)\n"
-        LABEL("core_window_end")
         ".Lgo_cancelled:\n"
         "  movq $0," AT(THREAD_CURRENT) "(%rsi)\n"
+        LABEL("core_window_end")
         "  movl $" AT(REASON_LANDED) "," AT(FRAME_REASON) "(%rdi)\n"
         FUNCTION("core_leave")
         "  mov " AT(FRAME_HOST_RSP) "(%rdi),%rsp\n"
