@@ -9,7 +9,7 @@ from ensconce.enclave.ocalls import Frame, Handler, compile_ocall
 from ensconce.enclave.scalars import Types
 from ensconce.errors import ConfigError
 
-__all__ = ["bind_ocalls", "raw_ocalls"]
+__all__ = ["bind_ocalls", "raw_ocalls", "refusing"]
 
 Functions = Mapping[str | int, Callable[..., Any]] | object
 
@@ -37,8 +37,20 @@ def bind_ocalls(
     for number, ocall in enumerate(interface.ocalls):
         function = _find(functions, ocall.name) or standard.get(ocall.name)
         if function is not None and number not in handlers:
-            handlers[number] = compile_ocall(ocall, function, types)
+            try:
+                handlers[number] = compile_ocall(ocall, function, types)
+            except ConfigError as error:
+                handlers[number] = refusing(error)
     return handlers
+
+
+def refusing(error: ConfigError) -> Callable[..., Any]:
+    """Return a function that raises what kept a function from being made."""
+
+    def refuse(*_arguments: Any, **_named: Any) -> Any:
+        raise ConfigError(str(error)) from error
+
+    return refuse
 
 
 def raw_ocalls(functions: Functions) -> dict[int, Handler]:

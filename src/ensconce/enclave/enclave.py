@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from ensconce import _core
 from ensconce.edl.model import Interface
-from ensconce.enclave.binding import bind_ocalls, raw_ocalls
+from ensconce.enclave.binding import bind_ocalls, raw_ocalls, refusing
 from ensconce.enclave.crash import NO_VECTOR, crash_error
 from ensconce.enclave.definition import find_interface
 from ensconce.enclave.device import Device, default_device, dynamic_memory
@@ -28,6 +28,7 @@ from ensconce.enclave.standard import StandardOcalls
 from ensconce.enclave.status import Status, describe
 from ensconce.enclave.thread import Command, TrustedThread
 from ensconce.errors import (
+    ConfigError,
     EnclaveCrashed,
     EnclaveError,
     EnclaveLost,
@@ -157,14 +158,20 @@ class Enclave:
         ocalls: Mapping[str | int, Callable[..., Any]] | object,
         types: Sizes | None = None,
     ) -> None:
-        """Make methods of an interface's ECALLs and handlers of the host's OCALLs."""
+        """Make methods of an interface's ECALLs and handlers of the host's OCALLs.
+
+        A function with a type whose size nobody tells raises ConfigError when it is called.
+        """
         if interface is None:
             self._ocalls = raw_ocalls(ocalls)
             return
         self.interface = interface
         known = Types(interface, types)
         for number, ecall in enumerate(interface.ecalls):
-            proxy = compile_ecall(ecall, number, known, self._pool.current)
+            try:
+                proxy = compile_ecall(ecall, number, known, self._pool.current)
+            except ConfigError as error:
+                proxy = refusing(error)
             self.calls[ecall.name] = proxy
             if not hasattr(type(self), ecall.name) and ecall.name not in self.__dict__:
                 setattr(self, ecall.name, proxy)
