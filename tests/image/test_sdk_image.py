@@ -218,6 +218,18 @@ def test_memory_counts_what_the_layout_provides(key: rsa.RSAPrivateKey) -> None:
     assert memory.added - memory.measured == 0x10000
 
 
+def test_a_small_file_can_not_ask_for_hours_of_measuring(enclave: bytes) -> None:
+    image = parse(enclave)
+    huge = patched(enclave, image.metadata.offset + 40, ("Q", 1 << 46))
+    table = image.metadata.offset + int.from_bytes(image.metadata.content(1880, 4), "little")
+    last = table + 32 * (len(image.metadata.layout) - 1)
+    row = (("H", 1), ("H", 3), ("I", 1 << 31), ("Q", 1 << 45), ("Q", 0), ("Q", 0x203))
+    with pytest.raises(FormatError, match="bytes to measure, more than any enclave"):
+        parse(patched(huge, last, *row))
+    with pytest.raises(FormatError, match="bytes to measure, more than any enclave"):
+        parse(patched(huge, 64 + 56 + 40, ("Q", 1 << 40)))
+
+
 def test_releases_before_2_0_numbered_their_layout_otherwise(enclave: bytes) -> None:
     image = parse(enclave)
     table = image.metadata.offset + int.from_bytes(image.metadata.content(1880, 4), "little")

@@ -27,6 +27,8 @@ _EXTENDED = PageAttributes.EADD | PageAttributes.EEXTEND
 _NO_EDMM_MAJOR = 1
 _RETIRED_MAJOR = 2
 _PADDED_VERSION = (1, 3)
+_ADDED_BLOCK = 64
+_MOST_HASHED = 64 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +148,21 @@ class SdkImage:
             yield run if not shift else replace(run, offset=run.offset + shift)
 
     def _check_fit(self) -> None:
-        """Check that the segments lie in the enclave and share no page with the layout."""
+        """Check that the segments lie in the enclave and share no page with the layout.
+
+        What would have to be hashed is limited too: a small file can ask for any amount.
+        """
         placed = sorted((at, at + entry.size) for entry, at in self.metadata.placed())
-        for segment in self._segments():
+        segments = list(self._segments())
+        hashed = sum(page_end(segment.memory_size) for segment in segments)
+        for entry, _ in self.metadata.placed():
+            if entry.attributes & _EXTENDED == _EXTENDED or entry.content_offset:
+                hashed += entry.size
+            elif entry.attributes & PageAttributes.EADD:
+                hashed += entry.page_count * _ADDED_BLOCK
+        if hashed > _MOST_HASHED:
+            raise self.file.error(f"has {hashed:#x} bytes to measure, more than any enclave")
+        for segment in segments:
             start = page_start(segment.address)
             end = page_end(segment.address + segment.memory_size)
             if end > self.metadata.header.enclave_size:
