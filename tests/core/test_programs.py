@@ -73,6 +73,19 @@ def test_no_enclave_of_random_bytes_stops_its_host(
     assert run(core_objects, "stress", "7", "8000").startswith("ok ")
 
 
+def test_a_barrage_of_signals_spoils_nothing(
+    core_objects: tuple[list[str], list[Path]],
+) -> None:
+    assert run(core_objects, "barrage", "60") == "ok\n"
+
+
+@pytest.mark.slow
+def test_a_long_barrage_of_signals_spoils_nothing(
+    core_objects: tuple[list[str], list[Path]],
+) -> None:
+    assert run(core_objects, "barrage", "20000") == "ok\n"
+
+
 @pytest.mark.slow
 def test_no_enclave_of_many_random_bytes_stops_its_host(
     core_objects: tuple[list[str], list[Path]],
