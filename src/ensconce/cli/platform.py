@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ensconce platform`: the emulated platform's identity."""
 
+import contextlib
+import logging
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -10,6 +13,9 @@ from ensconce.cli.output import emit, json_option
 from ensconce.errors import ConfigError
 from ensconce.machine import identity
 from ensconce.machine.identity import Identity
+from ensconce.machine.processor import Processor
+from ensconce.platform.service import Service, own_lock, take_socket
+from ensconce.platform.wire import socket_path
 
 __all__ = ["platform"]
 
@@ -110,6 +116,70 @@ def import_(path: Path | None, file: Path, *, overwrite: bool, as_json: bool) ->
         found = Identity.parse(stream.read(_MAX_EXPORT), source=str(file))
     identity.save(where, found, overwrite=overwrite)
     emit(_public(where, found), as_json=as_json)
+
+
+@platform.command()
+@_path
+@click.option(
+    "--socket",
+    "socket_",
+    type=click.Path(path_type=Path),
+    help="Where to listen; $ENSCONCE_SERVICE or the user's runtime folder otherwise.",
+)
+@click.option(
+    "--epc",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="MIB",
+    help="The EPC's size; by the machine's memory otherwise.",
+)
+@click.option(
+    "--idle",
+    type=click.FloatRange(min=0),
+    default=None,
+    help="End after so many seconds without a program; 60 in the background, else never.",
+)
+@click.option("--background", is_flag=True, help="Return once it listens; it goes on by itself.")
+def serve(
+    path: Path | None,
+    socket_: Path | None,
+    epc: int | None,
+    idle: float | None,
+    *,
+    background: bool,
+) -> None:
+    """Be the emulated processor of this user's C and C++ programs.
+
+    Programs that link ensconce's libsgx_urts start it by themselves.
+
+    \b
+    Example:
+      ensconce platform serve --epc 128
+    """
+    found = identity.load_or_create(path)
+    where = socket_ or socket_path()
+    listener, lock = take_socket(where)
+    if background and os.fork():
+        os._exit(0)
+    if background:
+        os.setsid()
+        os.chdir("/")
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+    own_lock(lock)
+    idle = (60.0 if background else 0.0) if idle is None else idle
+    size = None if epc is None else epc << 20
+    service = Service(Processor(found, epc_size=size), listener, idle=idle)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    try:
+        service.run()
+    finally:
+        with contextlib.suppress(OSError):
+            where.unlink()
+        service.close()
+        os.close(lock)
+    os._exit(0)  # threads of clients that are still there may hold the interpreter up
 
 
 def _load(path: Path) -> Identity:

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build the host's libraries, which C and C++ programs link under the vendor's names.
+
+The compiler is the toolchain's, for an old glibc, so that one build runs on every distribution
+and no other compiler is needed. The emulated processor in them is made of the very files that the
+Python module is made of. Results are kept in the toolchain's cache by the hash of what they are
+made of.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensconce.errors import ToolchainError
+from ensconce.sdk.toolchain import Toolchain
+from ensconce.sdk.toolchain_archives import INCLUDE
+
+__all__ = ["HOST_INCLUDE", "host_includes", "host_libraries"]
+
+_HOST = Path(__file__).parent / "host"
+_CORE = _HOST / "core"
+HOST_INCLUDE = _HOST / "include"
+
+# glibc 2.31 is that of Ubuntu 20.04 and Debian 11, the oldest that the vendor's SDK still names.
+_TARGET = ("-target", "x86_64-linux-gnu.2.31", "-mcpu=x86_64_v2")
+_FLAGS = (
+    "-std=gnu11",
+    "-O2",
+    "-g0",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-fno-sanitize=all",
+    "-fno-strict-aliasing",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-D_GNU_SOURCE",
+    "-Wl,-z,now",  # no lazy binding inside a signal handler
+    "-Wl,-z,relro",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Library:
+    """A shared library: the name that programs link, its soname, its sources."""
+
+    name: str
+    soname: str
+    sources: Sequence[str]
+    core: bool = False
+
+
+_LIBRARIES = (
+    _Library(
+        "libsgx_urts",
+        "libsgx_urts.so.2",
+        ("load.c", "ocalls.c", "service.c", "threads.c", "urts.c"),
+        core=True,
+    ),
+)
+_NOT_CORE = "py_"  # what is for Python only
+
+
+def host_includes() -> list[Path]:
+    """Return the folders of headers that host programs are compiled with."""
+    return [HOST_INCLUDE, INCLUDE]
+
+
+def host_libraries(toolchain: Toolchain | None = None) -> Path:
+    """Return a folder that has every host library, under each of its names; build it if needed.
+
+    Raises ToolchainError.
+    """
+    toolchain = Toolchain.find() if toolchain is None else toolchain
+    target = toolchain.cached("lib64", _ingredients())
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with toolchain.work_folder() as folder:
+            made = folder / "lib64"
+            made.mkdir()
+            for library in _LIBRARIES:
+                _build(toolchain, library, made)
+            try:
+                made.rename(target)
+            except OSError:
+                if not target.is_dir():  # else somebody else was faster
+                    raise
+    return target
+
+
+def _build(toolchain: Toolchain, library: _Library, folder: Path) -> None:
+    """Build a library and give it its other names."""
+    files = [_HOST / name for name in library.sources]
+    files += _core_files() if library.core else []
+    toolchain.run(
+        "cc",
+        *_TARGET,
+        *_FLAGS,
+        *(f"-I{place}" for place in (_HOST, *host_includes())),
+        f'-DENSCONCE_PYTHON="{sys.executable}"',
+        f"-Wl,-soname,{library.soname}",
+        *files,
+        "-o",
+        folder / library.soname,
+        task=f"build {library.soname}",
+    )
+    for name in (f"{library.name}.so", f"{library.name}_sim.so"):
+        if name != library.soname:
+            (folder / name).symlink_to(library.soname)
+
+
+def _core_files() -> list[Path]:
+    """Return the sources of the emulated processor."""
+    files = [
+        path
+        for path in sorted(_CORE.glob("*.c"))
+        if not path.name.startswith(_NOT_CORE) and path.name not in ("module.c", "measure.c")
+    ]
+    if not files:
+        raise ToolchainError(
+            f"The emulated processor's sources are not in {_CORE}: this installation of ensconce "
+            "can't build host libraries; install it again"
+        )
+    return files
+
+
+def _ingredients() -> list[bytes]:
+    """Return all that the libraries depend on."""
+    parts = [" ".join((*_TARGET, *_FLAGS, sys.executable)).encode()]
+    parts += [repr(library).encode() for library in _LIBRARIES]
+    files = [*_HOST.glob("*.[ch]"), *HOST_INCLUDE.glob("*.h"), *INCLUDE.glob("*.h")]
+    files += [*_core_files(), *_CORE.glob("*.h")]
+    for path in sorted(files):
+        parts += [path.name.encode(), path.read_bytes()]
+    return parts

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A host program as the vendor's documents have one: app ENCLAVE SCENARIO [FILE]. */
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host_u.h"
+#include "sgx_urts.h"
+
+#define CHECK(condition)                                                            \
+    do {                                                                            \
+        if (!(condition)) {                                                         \
+            fprintf(stderr, "line %d: %s\n", __LINE__, #condition);                 \
+            exit(1);                                                                \
+        }                                                                           \
+    } while (0)
+
+static const char *file;
+static sgx_enclave_id_t id;
+
+void print(const char *text)
+{
+    printf("%s\n", text);
+}
+
+int reenter(int depth)
+{
+    int result = 0;
+    return inner(id, &result, depth) == SGX_SUCCESS ? result : -1000;
+}
+
+void pause_outside(void)
+{
+    puts("outside");
+    fflush(stdout);
+    (void)!getchar();
+}
+
+static sgx_enclave_id_t create(void)
+{
+    sgx_launch_token_t token = {0};
+    sgx_misc_attribute_t misc;
+    sgx_enclave_id_t made = 0;
+    int updated = 1;
+    sgx_status_t status = sgx_create_enclave(file, 1, &token, &updated, &made, &misc);
+    if (status != SGX_SUCCESS) {
+        printf("create 0x%x\n", status);
+        exit(2);
+    }
+    CHECK(updated == 0);
+    CHECK(misc.secs_attr.flags & SGX_FLAGS_DEBUG && misc.secs_attr.flags & SGX_FLAGS_MODE64BIT);
+    return made;
+}
+
+static void calls(void)
+{
+    char greeting[32];
+    int result = 0;
+    uint64_t sum = 0;
+    sgx_target_info_t target;
+    id = create();
+    CHECK(add(id, &result, 40, 2) == SGX_SUCCESS && result == 42);
+    CHECK(greet(id, &result, "C", greeting, sizeof greeting) == SGX_SUCCESS);
+    puts(greeting);
+    CHECK(nest(id, &result, 5) == SGX_SUCCESS && result == 105);
+    CHECK(inner(id, &result, 0) == SGX_ERROR_ECALL_NOT_ALLOWED);
+    CHECK(report(id, &result) == SGX_SUCCESS && result == 0);
+    CHECK(sum_on_heap(id, &sum, 256) == SGX_SUCCESS && sum == 3 * 255 * 128);
+    CHECK(sgx_get_target_info(id, &target) == SGX_SUCCESS && target.attributes.flags & 1);
+    CHECK(sgx_ecall(id, 1000, NULL, NULL) == SGX_ERROR_INVALID_FUNCTION);
+    CHECK(sgx_ecall(id, -1, NULL, NULL) == SGX_ERROR_INVALID_FUNCTION);
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+    CHECK(sgx_destroy_enclave(id) == SGX_ERROR_INVALID_ENCLAVE_ID);
+    CHECK(add(id, &result, 1, 1) == SGX_ERROR_INVALID_ENCLAVE_ID);
+}
+
+static void exceptions(void)
+{
+    int result = 0;
+    id = create();
+    CHECK(rescue(id, &result, 6, 3) == SGX_SUCCESS && result == 2);
+    CHECK(rescue(id, &result, 6, 0) == SGX_SUCCESS && result == 77);
+    CHECK(give_up(id) == SGX_ERROR_ENCLAVE_CRASHED);
+    CHECK(add(id, &result, 1, 1) == SGX_ERROR_ENCLAVE_CRASHED);
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+}
+
+static void *work(void *argument)
+{
+    int result = 0;
+    for (int i = 0; i < 500; i++) {
+        CHECK(add(id, &result, i, 1) == SGX_SUCCESS && result == i + 1);
+        CHECK(nest(id, &result, 2) == SGX_SUCCESS && result == 102);
+    }
+    return argument;
+}
+
+static void threads(void)
+{
+    pthread_t thread[4];
+    id = create();
+    for (int round = 0; round < 3; round++) { /* threads that end give their TCSs back */
+        for (int i = 0; i < 4; i++) CHECK(pthread_create(&thread[i], NULL, work, NULL) == 0);
+        for (int i = 0; i < 4; i++) CHECK(pthread_join(thread[i], NULL) == 0);
+    }
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+}
+
+static void two(void)
+{
+    int result = 0;
+    sgx_enclave_id_t other = create();
+    id = create();
+    CHECK(id != other);
+    CHECK(give_up(other) == SGX_ERROR_ENCLAVE_CRASHED);
+    CHECK(add(id, &result, 3, 4) == SGX_SUCCESS && result == 7);
+    CHECK(sgx_destroy_enclave(other) == SGX_SUCCESS);
+    CHECK(add(id, &result, 3, 4) == SGX_SUCCESS && result == 7);
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+}
+
+static volatile sig_atomic_t alarms;
+
+static void on_alarm(int number)
+{
+    alarms += number == SIGALRM;
+}
+
+static void signals(void)
+{
+    uint64_t count = 0;
+    struct sigaction action = {.sa_handler = on_alarm};
+    id = create();
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    ualarm(1000, 1000);
+    CHECK(spin(id, &count, 50000000) == SGX_SUCCESS && count == 50000000);
+    ualarm(0, 0);
+    CHECK(alarms > 3);
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+}
+
+static void buffer(void)
+{
+    static uint8_t content[1 << 22];
+    int result = 0;
+    FILE *stream = fopen(file, "rb");
+    CHECK(stream != NULL);
+    size_t size = fread(content, 1, sizeof content, stream);
+    fclose(stream);
+    CHECK(sgx_create_enclave_from_buffer_ex(content, size, 1, &id, NULL, 0, NULL) == SGX_SUCCESS);
+    CHECK(add(id, &result, 1, 1) == SGX_SUCCESS && result == 2);
+}
+
+static void lost(int inside)
+{
+    int result = 0;
+    uint64_t count = 0;
+    id = create();
+    if (inside) {
+        puts("inside");
+        fflush(stdout);
+        printf("0x%x\n", spin(id, &count, UINT64_MAX));
+    } else {
+        printf("0x%x\n", wait_outside(id, &result));
+    }
+    printf("0x%x\n", add(id, &result, 1, 1));
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+    id = create();
+    CHECK(add(id, &result, 1, 1) == SGX_SUCCESS && result == 2);
+}
+
+static void keep(const char *path)
+{
+    uint8_t sealed[1024];
+    uint32_t size = 0;
+    int result = -1;
+    FILE *stream = fopen(path, "wb");
+    id = create();
+    CHECK(sealed_size(id, &size, 6) == SGX_SUCCESS && size <= sizeof sealed && stream != NULL);
+    CHECK(seal(id, &result, (const uint8_t *)"secret", 6, sealed, size) == SGX_SUCCESS);
+    CHECK(result == 0 && fwrite(sealed, 1, size, stream) == size && fclose(stream) == 0);
+}
+
+static void recall(const char *path)
+{
+    uint8_t sealed[1024], secret[7] = {0};
+    int result = -1;
+    FILE *stream = fopen(path, "rb");
+    CHECK(stream != NULL);
+    uint32_t size = (uint32_t)fread(sealed, 1, sizeof sealed, stream);
+    id = create();
+    CHECK(unseal(id, &result, sealed, size, secret, 6) == SGX_SUCCESS && result == 0);
+    puts((const char *)secret);
+}
+
+int main(int count, char **arguments)
+{
+    CHECK(count >= 3);
+    file = arguments[1];
+    const char *scenario = arguments[2];
+    if (strcmp(scenario, "calls") == 0) calls();
+    else if (strcmp(scenario, "exceptions") == 0) exceptions();
+    else if (strcmp(scenario, "threads") == 0) threads();
+    else if (strcmp(scenario, "two") == 0) two();
+    else if (strcmp(scenario, "signals") == 0) signals();
+    else if (strcmp(scenario, "buffer") == 0) buffer();
+    else if (strcmp(scenario, "lost-inside") == 0) lost(1);
+    else if (strcmp(scenario, "lost-outside") == 0) lost(0);
+    else if (strcmp(scenario, "keep") == 0) keep(arguments[3]);
+    else if (strcmp(scenario, "recall") == 0) recall(arguments[3]);
+    else return 3;
+    puts("done");
+    return 0;
+}

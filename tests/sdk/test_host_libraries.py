@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""C programs against the vendor's host interface, the platform service beside them."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ensconce import edl
+from ensconce.image.config import EnclaveConfig
+from ensconce.sdk.bridges import untrusted_files
+from ensconce.sdk.build import build
+from ensconce.sdk.edger8r import read_source
+from ensconce.sdk.host_libraries import host_includes, host_libraries
+from ensconce.sdk.sign import SigningKey, sign
+from ensconce.sdk.toolchain import Toolchain
+
+_HOST = Path(__file__).parent / "host"
+_LOST = "0x4"
+_TIMEOUT = 60
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("host")
+
+
+@pytest.fixture(scope="module")
+def enclave(folder: Path, toolchain: Toolchain, signing_key: SigningKey) -> Path:
+    image = build([_HOST / "enclave.c"], _HOST / "host.edl", folder / "e.so", toolchain=toolchain)
+    config = EnclaveConfig(tcs_num=5, heap_max_size=0x400000, stack_max_size=0x20000, tcs_policy=0)
+    sign(image, folder / "enclave.signed.so", signing_key, config=config)
+    return folder / "enclave.signed.so"
+
+
+@pytest.fixture(scope="module")
+def app(folder: Path, toolchain: Toolchain) -> Path:
+    """The host program, made with the system's compiler as a vendor's Makefile does."""
+    for name, text in untrusted_files(edl.load("host.edl", read_source, [str(_HOST)])).items():
+        (folder / name).write_text(text)
+    libraries = host_libraries(toolchain)
+    command = ["gcc", "-Wall", "-O1", "-pthread", "-o", str(folder / "app")]
+    command += [str(_HOST / "app.c"), str(folder / "host_u.c"), f"-I{folder}"]
+    command += [f"-I{place}" for place in host_includes()]
+    command += [f"-L{libraries}", "-lsgx_urts", f"-Wl,-rpath,{libraries}"]
+    subprocess.run(command, check=True)
+    return folder / "app"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A platform and a service of the test's own; the service is ended afterwards."""
+    place = tmp_path / "run"
+    chosen = {
+        "ENSCONCE_SERVICE": str(place / "service.sock"),
+        "ENSCONCE_PLATFORM": str(tmp_path / "platform"),
+    }
+    yield os.environ | chosen
+    _kill(chosen)
+
+
+def _service(environment: dict[str, str]) -> int:
+    """Return the service's process id, by the lock it holds."""
+    lock = Path(environment["ENSCONCE_SERVICE"] + ".lock")
+    return int(lock.read_text()) if lock.exists() and lock.read_text() else 0
+
+
+def _kill(environment: dict[str, str]) -> None:
+    """End the service the hard way and wait until it is gone."""
+    process = _service(environment)
+    if not process:
+        return
+    try:
+        os.kill(process, signal.SIGKILL)
+        while Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+            time.sleep(0.01)
+        while len(list(Path(f"/proc/{process}/task").iterdir())) > 1:
+            time.sleep(0.01)
+    except (ProcessLookupError, FileNotFoundError):
+        return
+
+
+@pytest.fixture
+def run(app: Path, enclave: Path, environment: dict[str, str]) -> Run:
+    def call(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [str(app), str(enclave), *map(str, arguments)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.mark.parametrize("scenario", ["calls", "exceptions", "threads", "two", "signals", "buffer"])
+def test_a_host_program_of_the_vendors_kind_runs(run: Run, scenario: str) -> None:
+    done = run(scenario)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["done"]), done.stderr
+
+
+def test_strings_cross_the_border_both_ways(run: Run) -> None:
+    assert run("calls").stdout.splitlines() == ["greeting C", "Hello, C.", "done"]
+
+
+def test_what_one_process_sealed_another_unseals_after_the_service_was_started_again(
+    run: Run, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    assert run("keep", tmp_path / "sealed").returncode == 0
+    first = _service(environment)
+    _kill(environment)
+    assert run("recall", tmp_path / "sealed").stdout.splitlines() == ["secret", "done"]
+    assert _service(environment) != first
+
+
+@pytest.mark.parametrize("where", ["inside", "outside"])
+def test_an_enclave_whose_service_dies_is_lost_and_can_be_created_again(
+    where: str, app: Path, enclave: Path, environment: dict[str, str]
+) -> None:
+    program = subprocess.Popen(
+        [str(app), str(enclave), f"lost-{where}"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == f"{where}\n"
+    _kill(environment)
+    while len(list(Path(f"/proc/{program.pid}/task").iterdir())) > 1:
+        time.sleep(0.01)  # the thread that takes commands is still there
+    out, _ = program.communicate("\n", timeout=_TIMEOUT)
+    assert out.splitlines() == [_LOST, _LOST, "done"]
+
+
+def test_a_file_that_is_no_enclave_is_refused_with_the_vendors_code(
+    app: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("no enclave")
+    for name, code in (("missing", "0x200f"), ("text", "0x2001")):
+        command = [str(app), str(tmp_path / name), "calls"]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+        assert done.stdout == f"create {code}\n"
