@@ -161,6 +161,12 @@ static PyObject *emulated_enter_address(PyObject *module, PyObject *unused) {
     return PyLong_FromUnsignedLongLong((uintptr_t)core_enter_enclave);
 }
 
+static PyObject *rewrites_enclu(PyObject *module, PyObject *unused) {
+    (void)module;
+    (void)unused;
+    return start_core() ? PyBool_FromLong(core_rewrites_enclu) : NULL;
+}
+
 PyObject *fill_measurement(PyObject *module, PyObject *args, PyObject *keywords) {
     static char *names[] = {"out", "offset", "flags", "pages", "count", NULL};
     const unsigned long long most = 1ull << 40;
@@ -208,6 +214,8 @@ static PyMethodDef functions[] = {
      "Return the address of the kernel's enter function, 0 where it has none."},
     {"emulated_enter_address", emulated_enter_address, METH_NOARGS,
      "Return the address of the emulated processor's enter function."},
+    {"rewrites_enclu", rewrites_enclu, METH_NOARGS,
+     "Return whether an executed ENCLU becomes a cheaper instruction on this host."},
     {"fill_measurement", (PyCFunction)(void (*)(void))fill_measurement,
      METH_VARARGS | METH_KEYWORDS, "Write the measurement records of consecutive pages."},
     {0},

@@ -38,6 +38,13 @@ def vdso_enter_address() -> int:
 def emulated_enter_address() -> int:
     """Return the address of the emulated processor's function of the same ABI."""
 
+def rewrites_enclu() -> bool:
+    """Return whether an ENCLU that was executed once is rewritten on this host.
+
+    Where #UD takes far longer than #GP (some hypervisors), its first byte becomes that of HLT,
+    which the core takes for ENCLU: an enclave that reads its own code there sees it.
+    """
+
 def fill_measurement(
     out: bytearray | memoryview, offset: int, flags: int, pages: Buffer | None, count: int
 ) -> int:

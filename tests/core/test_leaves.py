@@ -90,6 +90,16 @@ def test_a_senseless_answer_is_an_error(make_rig: Callable[..., Rig], answer: ob
         rig.run("leaf")
 
 
+def test_an_executed_enclu_is_rewritten_only_where_that_helps(make_rig: Callable[..., Rig]) -> None:
+    rips: list[int] = []
+    rig = make_rig(leaf=lambda frame: rips.append(frame.rip))
+    for _ in range(3):
+        assert rig.run("leaf") == 0
+    first = b"\xf4" if _core.rewrites_enclu() else b"\x0f"
+    assert bytes(rig.memory.alias_view(rips[0] - rig.base, 3)) == first + b"\x01\xd7"
+    assert len(set(rips)) == 1
+
+
 def test_a_frame_is_only_good_while_its_leaf_is_served(make_rig: Callable[..., Rig]) -> None:
     kept: list[_core.Frame] = []
     rig = make_rig(leaf=kept.append)
