@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Build an enclave's unsigned image from C sources and an EDL file."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ensconce.sdk.toolchain import USER_FLAGS, CompileFlags, Toolchain
 from ensconce.sdk.toolchain_archives import INCLUDE, trusted_archives
 
 __all__ = ["build"]
+
+_UNDEFINED = re.compile(r"undefined symbol: (.+)")
 
 
 def build(
@@ -59,15 +62,16 @@ def build(
 
 
 def _link(toolchain: Toolchain, objects: Sequence[Path], image: Path) -> None:
-    """Link with the libraries at hand first: most enclaves need no more."""
-    archives = trusted_archives(toolchain, complete=False)
-    try:
-        toolchain.link(objects, archives, image)
-    except ToolchainError:
-        every = trusted_archives(toolchain)
-        if len(every) == len(archives):
-            raise
-        toolchain.link(objects, every, image)
+    """Link with the libraries at hand first, then with those that have what was lacking."""
+    archives = trusted_archives(toolchain, lacking=())
+    while True:
+        try:
+            return toolchain.link(objects, archives, image)
+        except ToolchainError as error:
+            more = trusted_archives(toolchain, lacking=_UNDEFINED.findall(error.output))
+            if more == archives:
+                raise
+            archives = more
 
 
 def _folders(files: Iterable[Path]) -> list[Path]:

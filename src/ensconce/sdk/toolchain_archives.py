@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trusted libraries: what each is made of, built once and kept."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ensconce.sdk.toolchain import RUNTIME_FLAGS, CompileFlags, Toolchain, write_archive
+from ensconce.sdk.toolchain_crypto import crypto_objects
 
 __all__ = ["INCLUDE", "TRUSTED", "trusted_archives"]
 
@@ -113,7 +115,8 @@ class _Archive:
     name: str
     objects: Callable[[Toolchain, Path], list[tuple[str, bytes]]]
     folders: tuple[str, ...]
-    on_demand: bool = False
+    # On demand, when it may have one of the symbols that a link lacks; None: always.
+    may_have: Callable[[str], bool] | None = None
 
     def ingredients(self) -> Iterator[bytes]:
         """Yield all that the library depends on, beyond the toolchain."""
@@ -129,7 +132,8 @@ class _Archive:
 def _recipe() -> bytes:
     """Return this module's own source, and the driver's: how things are made, in full."""
     here = Path(__file__)
-    return here.read_bytes() + here.with_name("toolchain.py").read_bytes()
+    modules = ("toolchain.py", "toolchain_crypto.py")
+    return b"".join(path.read_bytes() for path in (here, *map(here.with_name, modules)))
 
 
 def musl_sources(musl: Path) -> list[Path]:
@@ -229,10 +233,9 @@ def _plain(name: str) -> Callable[[Toolchain, Path], list[tuple[str, bytes]]]:
 
 
 def _crypto(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
-    output = folder / "zig.o"
-    source = TRUSTED / "tcrypto" / "tcrypto.zig"
-    toolchain.compile_zig(source, output, features="+aes+pclmul+avx")
-    return [("tcrypto.zig", output.read_bytes())]
+    """Compile AWS-LC and our functions over it."""
+    own = TRUSTED / "tcrypto"
+    return crypto_objects(toolchain, folder, own, (own, INCLUDE, TRUSTED / "trts"), RUNTIME_FLAGS)
 
 
 def _compiler_runtime(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
@@ -246,28 +249,44 @@ def _from_compiler_runtime(toolchain: Toolchain, name: str, folder: Path) -> tup
     return f"{Path(name).name}.zig", output.read_bytes()
 
 
+@cache
+def _crypto_functions() -> frozenset[str]:
+    header = (INCLUDE / "sgx_tcrypto.h").read_text()
+    return frozenset(re.findall(r"\b(sgx_\w+)\(", header))
+
+
+def _is_crypto(symbol: str) -> bool:
+    return symbol in _crypto_functions()
+
+
+def _is_c(symbol: str) -> bool:
+    return symbol.isidentifier() and not _is_crypto(symbol)
+
+
 # The runtime first: it is linked whole.
 _ARCHIVES = (
     _Archive("libtee_trts.a", _plain("trts"), ("include", "trts")),
     _Archive("libtee_tservice.a", _plain("tservice"), ("include", "trts", "tservice")),
-    _Archive("libtee_tcrypto.a", _crypto, ("tcrypto",)),
+    _Archive("libtee_tcrypto.a", _crypto, ("include", "trts", "tcrypto"), _is_crypto),
     _Archive("libtee_tstdc.a", _glue, ("include", "trts", "tstdc")),
     _Archive("libtee_musl.a", _musl(common=True), ("tstdc/override",)),
-    _Archive("libtee_musl_more.a", _musl(common=False), ("tstdc/override",), on_demand=True),
-    _Archive("libtee_rt.a", _compiler_runtime, (), on_demand=True),
+    _Archive("libtee_musl_more.a", _musl(common=False), ("tstdc/override",), _is_c),
+    _Archive("libtee_rt.a", _compiler_runtime, (), _is_c),
 )
 
 
-def trusted_archives(toolchain: Toolchain, *, complete: bool = True) -> list[Path]:
+def trusted_archives(toolchain: Toolchain, lacking: Collection[str] | None = None) -> list[Path]:
     """Return the libraries an enclave is linked with, building those that are not in the cache.
 
-    Unless `complete`, those that few programs need are left out when they would have to be built.
+    When `lacking` is given, those that not every program needs are built only if they may have
+    one of these symbols; what is in the cache is returned anyway.
     """
     paths = []
     for archive in _ARCHIVES:
         path = toolchain.cached(archive.name, archive.ingredients())
         if not path.exists():
-            if archive.on_demand and not complete:
+            may_have = archive.may_have
+            if lacking is not None and may_have is not None and not any(map(may_have, lacking)):
                 continue
             with toolchain.work_folder() as folder:
                 write_archive(toolchain, archive.objects(toolchain, folder), path, folder)

@@ -147,9 +147,4 @@ struct __attribute__((packed)) system_features {
 static_assert(sizeof(struct system_features) == 176, "system features");
 static_assert(offsetof(struct system_features, size) == 156, "size");
 
-#define FEATURE_SET_EXTENDED (1ull << 62)
-#define CPU_FEATURE_PCLMULQDQ (1ull << 13)
-#define CPU_FEATURE_AES (1ull << 14)
-#define CPU_FEATURE_AVX (1ull << 16)
-
 #endif

@@ -15,7 +15,6 @@ __attribute__((visibility("default"))) struct global_data g_global_data = {
 uint32_t tee_state = STATE_NEW;
 uint64_t tee_xfrm = SGX_XFRM_LEGACY;
 uint32_t tee_misc_select;
-uint64_t tee_cpu_features;
 
 extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
 typedef void (*init_function)(int, char **, char **);
@@ -66,13 +65,12 @@ static int read_attributes(void)
     return SGX_SUCCESS;
 }
 
-static void read_features(const struct system_features *host)
+static void start_crypto(const struct system_features *host)
 {
-    struct system_features copy;
-    memcpy(&copy, host, sizeof copy);
-    int extended = (copy.feature_set & FEATURE_SET_EXTENDED) != 0 &&
-                   copy.size >= offsetof(struct system_features, cpu_features_ext) + 8;
-    tee_cpu_features = extended ? copy.cpu_features_ext : copy.cpu_features;
+    uint32_t cpuid[8][4];
+    if (tee_crypto_start == NULL) return;
+    memcpy(cpuid, (const char *)host + offsetof(struct system_features, cpuid_table), sizeof cpuid);
+    tee_crypto_start(cpuid, tee_xfrm);
 }
 
 int tee_start(const struct system_features *host)
@@ -88,11 +86,9 @@ int tee_start(const struct system_features *host)
     }
     if (host == NULL || !sgx_is_outside_enclave(host, sizeof *host)) return SGX_ERROR_UNEXPECTED;
     __asm__ __volatile__("lfence" ::: "memory");
-    read_features(host);
     int status = read_attributes();
     if (status != SGX_SUCCESS) return status;
-    if (tee_crypto_start != NULL && tee_crypto_start(tee_cpu_features, tee_xfrm) != 0)
-        return SGX_ERROR_FEATURE_NOT_SUPPORTED;
+    start_crypto(host);
     return tee_libc_start((void *)(image + g_global_data.heap_offset), g_global_data.heap_size);
 }
 

@@ -21,7 +21,6 @@ extern size_t tee_size;
 extern uint32_t tee_state;        /* one of STATE_, atomic */
 extern uint64_t tee_xfrm;         /* SECS.ATTRIBUTES.XFRM; x87 and SSE until it is known */
 extern uint32_t tee_misc_select;  /* SECS.MISCSELECT */
-extern uint64_t tee_cpu_features; /* what the host says, CPU_FEATURE_ bits */
 
 /* entry.S */
 extern const char tee_entry_start[], tee_entry_end[], tee_ereport_enclu[];
@@ -55,8 +54,9 @@ int tee_libc_start(void *heap, size_t heap_size);
 void tee_libc_start_thread(struct thread_data *thread);
 void tee_libc_exit(void);
 
-/* 0 when the CPU has what the crypto library needs; the library is linked on demand. */
-int tee_crypto_start(uint64_t cpu_features, uint64_t xfrm) __attribute__((__weak__));
+/* Tell the crypto library, if it is linked, of the host's CPUID leaves 0 to 7; before any of the
+   enclave's own code runs. */
+void tee_crypto_start(const uint32_t cpuid[8][4], uint64_t xfrm) __attribute__((__weak__));
 
 /* This TCS's thread data, NULL before its first ECALL; volatile, as that ECALL changes it. */
 static inline struct thread_data *tee_thread(void)
