@@ -18,22 +18,23 @@ import time
 from collections.abc import Callable
 
 from ensconce._core import Frame
-from ensconce.errors import DeviceError, EnclaveError, ProtocolError
+from ensconce.errors import DeviceError, ProtocolError
 from ensconce.isa.secinfo import PAGE_SIZE
 from ensconce.isa.secs import Secs
 from ensconce.machine.address_space import Core, EnclaveMemory
 from ensconce.platform.wire import COMMAND, COMMAND_REPLY, Command
 
-__all__ = ["Channel", "RemoteProcess"]
+__all__ = ["DEADLINE", "Channel", "RemoteProcess"]
 
-_DEADLINE = 5.0
-_STOP_DEADLINE = 5.0
+DEADLINE = 5.0
 _FORGET = 1.0  # kicks further apart than this belong to different stops
 _MOST_BYTES = 1 << 38
 _CANONICAL = 1 << 47
 _NORESERVE = 0x4000
 _EXECUTABLE = 0x0010  # MFD_EXEC
 _WORD = 1 << 64
+_MOST_ERRNO = 4095
+_REFUSABLE = (Command.RESERVE, Command.OPEN)
 
 _logger = logging.getLogger(__name__)
 
@@ -45,27 +46,29 @@ _Fault = Callable[[int, int, int], bool | int]
 class Channel:
     """The socket on which a client takes commands, one at a time.
 
-    `lost` is set when the client is gone or was dropped.
+    `lost` is set when the client is gone or was dropped. `deadline` is in seconds.
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, deadline: float = DEADLINE) -> None:
         self._socket = connection
         self._lock = threading.Lock()
+        self.deadline = deadline
         self.lost = threading.Event()
-        connection.settimeout(_DEADLINE)
+        connection.settimeout(deadline)
 
-    def drop(self, reason: str) -> None:
-        """Have done with the client."""
+    def drop(self, reason: str = "") -> None:
+        """Have done with the client; without a reason it has ended by itself."""
         if not self.lost.is_set():
             self.lost.set()
-            _logger.info("event=client_dropped reason=%s", reason)
+            if reason:
+                _logger.warning("event=client_dropped reason=%s", reason)
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def call(self, command: Command, *arguments: int, file: int = -1) -> Values | None:
         """Have a command done and return its results; None from a client that is lost.
 
-        Raises DeviceError or EnclaveError where the client could not do it.
+        Raises DeviceError where the client could not do what it may fail to do while loading.
         """
         padded = [value % _WORD for value in arguments] + [0] * (8 - len(arguments))
         message = COMMAND.pack(command, 0, *padded)
@@ -85,13 +88,15 @@ class Channel:
         if told != command:
             self.drop(f"an answer to {told} and not to {command.name}")
             return None
-        if number == errno.EBUSY:
-            raise EnclaveError("a thread uses the TCS")
-        if number:
+        if number and command in _REFUSABLE:
+            number = min(number, _MOST_ERRNO)
             raise DeviceError(
-                f"the host process could not do {command.name}: {os.strerror(abs(number))}",
-                errno=abs(number),
+                f"the host process could not do {command.name}: {os.strerror(number)}",
+                errno=number,
             )
+        if number:
+            self.drop(f"{command.name} was refused")  # whoever waits for it may be another client
+            return None
         return values[0], values[1], values[2], values[3]
 
     def post(self, command: Command, arguments: tuple[int, ...], content: bytes) -> None:
@@ -219,7 +224,7 @@ class _RemoteCore:
         now = time.monotonic()
         if now - self._last_kick > _FORGET:
             self._first_kick = now
-        if now - self._first_kick > _STOP_DEADLINE:
+        if now - self._first_kick > self._channel.deadline:
             self._channel.drop("its threads do not leave the enclave")
         self._channel.call(Command.KICK)
         self._last_kick = time.monotonic()

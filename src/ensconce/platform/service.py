@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ensconce.errors import ConfigError, EnsconceError, ProtocolError
 from ensconce.machine.processor import Processor
+from ensconce.platform.remote import DEADLINE
 from ensconce.platform.session import Session
 from ensconce.platform.wire import HELLO_SIZE, Hello, Kind
 
@@ -25,7 +26,7 @@ __all__ = ["Service", "own_lock", "take_socket"]
 _BACKLOG = 64
 _MOST_CONNECTIONS = 1024
 _GREETING_DEADLINE = 10.0
-_TICK = 1.0
+_TICK = 0.25
 _CREDENTIALS = struct.Struct("3i")  # struct ucred
 
 _logger = logging.getLogger(__name__)
@@ -75,13 +76,22 @@ def own_lock(lock: int) -> None:
 class Service:
     """Serves one processor at a listening socket.
 
-    With `idle` seconds it ends after so long without a connection.
+    With `idle` seconds it ends after so long without a connection. A client has `deadline` seconds
+    to carry out a command.
     """
 
-    def __init__(self, processor: Processor, listener: socket.socket, *, idle: float = 0) -> None:
+    def __init__(
+        self,
+        processor: Processor,
+        listener: socket.socket,
+        *,
+        idle: float = 0,
+        deadline: float = DEADLINE,
+    ) -> None:
         self._processor = processor
         self._listener = listener
         self._idle = idle
+        self._deadline = deadline
         self._lock = threading.Lock()
         self._sessions: dict[bytes, Session] = {}
         self._connections = 0
@@ -103,6 +113,10 @@ class Service:
                     quiet_since = time.monotonic()
                 elif self._idle and time.monotonic() - quiet_since > self._idle:
                     return
+                continue
+            except OSError as error:  # no descriptors left: it passes as clients go
+                _logger.warning("event=accept_failed reason=%s", error)
+                time.sleep(_TICK)
                 continue
             quiet_since = time.monotonic()
             self._take(connection)
@@ -156,7 +170,7 @@ class Service:
         """Hold an enclave for a client."""
         if not files:
             raise ProtocolError("the greeting brings no enclave file")
-        session = Session(self._processor, connection)
+        session = Session(self._processor, connection, self._deadline)
         with self._lock:
             self._sessions[session.token] = session
         try:

@@ -33,7 +33,7 @@ from ensconce.isa.attributes import AttributeFlags, Attributes, Xfrm
 from ensconce.isa.report import TargetInfo
 from ensconce.machine.driver import DriverModel
 from ensconce.machine.processor import Processor
-from ensconce.platform.remote import Channel, RemoteProcess
+from ensconce.platform.remote import DEADLINE, Channel, RemoteProcess
 from ensconce.platform.wire import (
     DEBUG,
     REQUEST,
@@ -45,7 +45,8 @@ from ensconce.platform.wire import (
 
 __all__ = ["Session"]
 
-_LARGEST_FILE = 1 << 30
+_LARGEST_FILE = 1 << 28
+_MOST_THREADS = 256
 _MOST_TEXT = 400
 _UNBIND = 1
 _NEWEST_INTERFACE = 5
@@ -106,11 +107,13 @@ class _Frame:
 class Session:
     """An enclave for as long as its client holds the socket that it was loaded over."""
 
-    def __init__(self, processor: Processor, connection: socket.socket) -> None:
+    def __init__(
+        self, processor: Processor, connection: socket.socket, deadline: float = DEADLINE
+    ) -> None:
         self.token = secrets.token_bytes(16)
         self._processor = processor
         self._connection = connection
-        self._channel = Channel(connection)
+        self._channel = Channel(connection, deadline)
         self._process = RemoteProcess(self._channel)
         self._device: DriverModel | None = None
         self._cpuid: Cpuid = emulated_cpuid(_core.cpuid, processor.cpuid)
@@ -184,7 +187,7 @@ class Session:
     def attach(self, connection: socket.socket) -> bool:
         """Take over a connection for the calling thread's requests; False when it is too late."""
         with self._lock:
-            if self._closing:
+            if self._closing or len(self._threads) >= _MOST_THREADS:
                 return False
             self._threads[threading.current_thread()] = connection
         return True
@@ -223,7 +226,7 @@ class Session:
 
     def close(self) -> None:
         """Free the enclave; its client's threads are gone, or count as that."""
-        self._channel.drop("its session has ended")
+        self._channel.drop()
         with self._lock:
             self._closing = True
             threads = dict(self._threads)
