@@ -151,3 +151,18 @@ def test_a_file_that_is_no_enclave_is_refused_with_the_vendors_code(
             command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False
         )
         assert done.stdout == f"create {code}\n"
+
+
+@pytest.mark.parametrize("suffix", ["", "_sim"])
+def test_the_platforms_libraries_link_and_say_what_they_cannot_do(
+    suffix: str, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    libraries = host_libraries(toolchain)
+    names = ["sgx_epid", "sgx_launch", "sgx_quote_ex"] if suffix else ["sgx_uae_service"]
+    command = ["g++", "-Wall", "-Werror", "-o", str(tmp_path / "platform")]
+    command += [str(_HOST / "platform.cpp"), *(f"-I{place}" for place in host_includes())]
+    command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-lsgx_dcap_ql", "-lsgx_capable"]
+    command += [f"-lsgx_urts{suffix}", *(f"-l{name}{suffix}" for name in names)]
+    subprocess.run(command, check=True)
+    done = subprocess.run([str(tmp_path / "platform")], capture_output=True, text=True, check=False)
+    assert done.stdout == "0 wrong\n"
