@@ -8,7 +8,7 @@ import click
 
 from ensconce import __version__
 from ensconce.cli.exits import exit_code
-from ensconce.errors import EnsconceError
+from ensconce.errors import EnsconceError, ToolchainError
 
 __all__ = ["LazyGroup", "cli", "main"]
 
@@ -70,6 +70,9 @@ def run(command: click.Command, args: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except ToolchainError as error:
+        click.echo(f"{error.output.rstrip()}\nerror: {error}".lstrip(), err=True)
+        return exit_code(error)
     except EnsconceError as error:
         click.echo(f"error: {error}", err=True)
         return exit_code(error)

@@ -98,10 +98,8 @@ def _download(folder: Path, kept: Path) -> None:
         raise ToolchainError(f"Could not fetch {_FILE}: pip is not installed; {mend}")
     wanted = folder / "requirements.txt"
     wanted.write_text(f"{_PACKAGE}=={_VERSION} --hash=sha256:{SOURCE_HASH}\n")
-    # pip asks a source package for its metadata; with the tool at hand it need not fetch that too.
-    isolation = ["--no-build-isolation"] if util.find_spec("setuptools") else []
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--no-binary", ":all:", *isolation]
+    command += ["--no-deps", "--no-binary", ":all:"]
     command += ["--require-hashes", "-r", str(wanted), "-d", str(folder)]
     done = subprocess.run(  # noqa: S603 (pip of this Python, arguments as a list)
         command, env=dict(os.environ), capture_output=True, text=True, errors="replace", check=False
