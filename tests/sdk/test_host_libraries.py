@@ -101,7 +101,9 @@ def run(app: Path, enclave: Path, environment: dict[str, str]) -> Run:
     return call
 
 
-@pytest.mark.parametrize("scenario", ["calls", "exceptions", "threads", "two", "signals", "buffer"])
+@pytest.mark.parametrize(
+    "scenario", ["calls", "exceptions", "threads", "two", "signals", "buffer", "forks"]
+)
 def test_a_host_program_of_the_vendors_kind_runs(run: Run, scenario: str) -> None:
     done = run(scenario)
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["done"]), done.stderr

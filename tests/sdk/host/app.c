@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "host_u.h"
@@ -68,6 +69,8 @@ static void calls(void)
     CHECK(nest(id, &result, 5) == SGX_SUCCESS && result == 105);
     CHECK(inner(id, &result, 0) == SGX_ERROR_ECALL_NOT_ALLOWED);
     CHECK(report(id, &result) == SGX_SUCCESS && result == 0);
+    CHECK(has_sgx(id, &result) == SGX_SUCCESS && result == 1);
+    CHECK(wait_for_nobody(id, &result) == SGX_SUCCESS && result == 1);
     CHECK(sum_on_heap(id, &sum, 256) == SGX_SUCCESS && sum == 3 * 255 * 128);
     CHECK(sgx_get_target_info(id, &target) == SGX_SUCCESS && target.attributes.flags & 1);
     CHECK(sgx_ecall(id, 1000, NULL, NULL) == SGX_ERROR_INVALID_FUNCTION);
@@ -172,6 +175,25 @@ static void lost(int inside)
     CHECK(add(id, &result, 1, 1) == SGX_SUCCESS && result == 2);
 }
 
+/* As on the vendor's: a child has none of its parent's enclaves, and may make its own. */
+static void forks(void)
+{
+    int result = 0, status = 1;
+    id = create();
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(add(id, &result, 1, 1) == SGX_ERROR_ENCLAVE_LOST);
+        CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+        id = create();
+        CHECK(add(id, &result, 2, 2) == SGX_SUCCESS && result == 4);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK(add(id, &result, 1, 1) == SGX_SUCCESS && result == 2);
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+}
+
 static void keep(const char *path)
 {
     uint8_t sealed[1024];
@@ -209,6 +231,7 @@ int main(int count, char **arguments)
     else if (strcmp(scenario, "buffer") == 0) buffer();
     else if (strcmp(scenario, "lost-inside") == 0) lost(1);
     else if (strcmp(scenario, "lost-outside") == 0) lost(0);
+    else if (strcmp(scenario, "forks") == 0) forks();
     else if (strcmp(scenario, "keep") == 0) keep(arguments[3]);
     else if (strcmp(scenario, "recall") == 0) recall(arguments[3]);
     else return 3;

@@ -69,6 +69,23 @@ int wait_outside(void)
     return (int)pause_outside();
 }
 
+/* CPUID.07H:EBX.SGX, as the host's library has it */
+int has_sgx(void)
+{
+    int registers[4] = {0};
+    sgx_oc_cpuidex(registers, 7, 0);
+    return registers[1] >> 2 & 1;
+}
+
+/* Addresses that are no TCS's have no event. */
+int wait_for_nobody(void)
+{
+    int set = 0, waited = 0;
+    sgx_thread_set_untrusted_event_ocall(&set, (const void *)wait_for_nobody);
+    sgx_thread_wait_untrusted_event_ocall(&waited, NULL);
+    return set == SGX_ERROR_INVALID_PARAMETER && waited == SGX_ERROR_INVALID_PARAMETER;
+}
+
 int report(void)
 {
     sgx_target_info_t target;
