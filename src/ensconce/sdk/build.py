@@ -31,7 +31,7 @@ def build(
     """Compile, link and check an enclave; return `output`, ready for the signer.
 
     `sources` are C or assembly files and need no build files: the edge routines are made from
-    `edl`, whose imports are looked up in `search_paths`. The same sources give the same bytes.
+    `edl`, whose imports are looked up in `search_paths` and among our own. The same sources give the same bytes.
     Raises FormatError for the EDL, ToolchainError with the compiler's output, and FormatError
     for an image that an enclave cannot be (`ensconce.sdk.illegal`).
     """
@@ -81,7 +81,7 @@ def _folders(files: Iterable[Path]) -> list[Path]:
 
 def _write_bridges(edl: Path, search_paths: Sequence[Path | str], folder: Path) -> list[Path]:
     """Write the trusted edge routines to `folder`; return the files to compile."""
-    places = [str(edl.parent), *map(str, search_paths)]
+    places = [str(edl.parent), *map(str, search_paths), str(INCLUDE)]
     interface = edl_language.load(edl.name, read_source, places)
     edl_language.require_public_ecall(interface)
     write({str(folder / name): text for name, text in trusted_files(interface).items()})
