@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -19,8 +20,9 @@ extern char **environ;
 enum { ATTEMPTS = 3 };
 
 static bool socket_path(char *path, size_t size) {
-    const char *chosen = getenv("ENSCONCE_SERVICE"), *runtime = getenv("XDG_RUNTIME_DIR");
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    const char *chosen = secure_getenv("ENSCONCE_SERVICE");
+    const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
+    const char *state = secure_getenv("XDG_STATE_HOME"), *home = secure_getenv("HOME");
     int length;
 
     if (chosen && *chosen)
@@ -89,14 +91,17 @@ static bool run(char *const *command) {
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+/* Not for a program with more rights than its user: PATH is the user's. */
 static bool start_service(void) {
     static char python[] = ENSCONCE_PYTHON, by_name[] = "ensconce";
     static char option[] = "-c", code[] = "from ensconce.cli import main; main()", group[] = "platform", verb[] = "serve";
     static char background[] = "--background";
-    char *chosen = getenv("ENSCONCE_COMMAND");
+    char *chosen = secure_getenv("ENSCONCE_COMMAND");
     char *own[] = {python, option, code, group, verb, background, NULL};
     char *installed[] = {chosen && *chosen ? chosen : by_name, group, verb, background, NULL};
 
+    if (getauxval(AT_SECURE))
+        return false;
     if (chosen && *chosen)
         return run(installed);
     return (python[0] && access(python, X_OK) == 0 && run(own)) || run(installed);
