@@ -10,6 +10,7 @@ from ensconce.image.elf import Elf, RelocationType, SegmentFlags, SegmentType
 from ensconce.sdk.build import build
 from ensconce.sdk.toolchain import Toolchain
 from ensconce.sdk.toolchain_archives import trusted_archives
+from ensconce.sdk.toolchain_crypto import crypto_source
 
 _EDL = "enclave { trusted { public int answer(void); }; };"
 
@@ -80,6 +81,9 @@ def test_the_same_sources_elsewhere_give_the_same_bytes(
 @pytest.mark.slow
 def test_libraries_built_anew_give_the_same_bytes(toolchain: Toolchain, tmp_path: Path) -> None:
     fresh = Toolchain(toolchain.zig, tmp_path / "cache")
+    fetched = crypto_source(toolchain)
+    (tmp_path / "cache" / "sources").mkdir(parents=True)
+    shutil.copy(fetched, tmp_path / "cache" / "sources")
     pairs = zip(trusted_archives(toolchain), trusted_archives(fresh), strict=True)
     for kept, made in pairs:
         assert kept.name == made.name
@@ -174,3 +178,16 @@ def test_a_libc_function_that_few_need_is_there_when_asked_for(
     source, edl = _write(tmp_path, body)
     output = build([source], edl, tmp_path / "enclave.so", toolchain=toolchain)
     assert "cbrt" in _elf(output).symbols
+
+
+def test_a_damaged_source_package_is_not_used(toolchain: Toolchain, tmp_path: Path) -> None:
+    kept = tmp_path / "sources" / crypto_source(toolchain).name
+    kept.parent.mkdir()
+    kept.write_bytes(b"not the package")
+    damaged = Toolchain(toolchain.zig, tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PIP_NO_INDEX", "1")
+        with pytest.raises(ToolchainError, match="put the file at") as caught:
+            crypto_source(damaged)
+    assert "awscrt" in caught.value.output
+    assert not kept.exists()

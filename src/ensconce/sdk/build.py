@@ -31,7 +31,8 @@ def build(
     """Compile, link and check an enclave; return `output`, ready for the signer.
 
     `sources` are C or assembly files and need no build files: the edge routines are made from
-    `edl`, whose imports are looked up in `search_paths` and among our own. The same sources give the same bytes.
+    `edl`, whose imports are looked up in `search_paths` and among our own. The same sources
+    give the same bytes.
     Raises FormatError for the EDL, ToolchainError with the compiler's output, and FormatError
     for an image that an enclave cannot be (`ensconce.sdk.illegal`).
     """
