@@ -124,14 +124,23 @@ def shoot_down(cpu: Processor, secs: SecsPage, runs: Sequence[Run] = ()) -> None
         except Fault as fault:
             if fault.code is not ErrorCode.PREV_TRK_INCMPL:
                 return  # the enclave was lost meanwhile: there is nothing to wait for
-            _wait(secs, secs.core.epoch, ())
-    _wait(secs, secs.core.epoch, runs)
+            _wait(cpu, secs, secs.core.epoch, ())
+    _wait(cpu, secs, secs.core.epoch, runs)
 
 
-def _wait(secs: SecsPage, epoch: int, runs: Sequence[Run]) -> None:
+def _in_use(cpu: Processor, secs: SecsPage, epoch: int, runs: Sequence[Run]) -> bool:
+    """Return whether a thread is inside since before an epoch, or runs on `runs`.
+
+    The lock keeps the enclave's TCSs and the core's the same ones meanwhile.
+    """
+    with cpu.lock:
+        return bool(secs.core.inside_before(epoch)) or any(secs.pinned(*run) for run in runs)
+
+
+def _wait(cpu: Processor, secs: SecsPage, epoch: int, runs: Sequence[Run]) -> None:
     """Kick threads until none is inside that entered before an epoch, and none runs on `runs`."""
     begun = 0.0
-    while secs.core.inside_before(epoch) or any(secs.pinned(*run) for run in runs):
+    while _in_use(cpu, secs, epoch, runs):
         now = time.monotonic()
         begun = begun or now
         if now - begun > _COMPLAIN:
