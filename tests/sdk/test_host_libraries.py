@@ -4,8 +4,10 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,20 @@ def test_the_platforms_libraries_link_and_say_what_they_cannot_do(
     subprocess.run(command, check=True)
     done = subprocess.run([str(tmp_path / "platform")], capture_output=True, text=True, check=False)
     assert done.stdout == "0 wrong\n"
+
+
+def test_enclaves_that_do_not_fit_the_epc_together_run_all_the_same(
+    run: Run, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-c", "from ensconce.cli import main; main()", "platform", "serve"]
+    place = Path(environment["ENSCONCE_SERVICE"])
+    service = subprocess.Popen([*command, "--epc", "1"], env=environment, stderr=subprocess.DEVNULL)
+    while not place.exists():
+        assert service.poll() is None
+        time.sleep(0.01)
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(run, ["calls", "threads", "two"]))
+    assert [each.returncode for each in done] == [0, 0, 0], [each.stderr for each in done]
+    service.terminate()
+    assert service.wait(_TIMEOUT) == 0
+    assert not place.exists()

@@ -329,9 +329,13 @@ sgx_status_t host_enclave_load(struct host_enclave *enclave, const struct servic
     sgx_status_t status = SGX_ERROR_ENCLAVE_LOST;
     if (error && enclave->socket < 0) {
         status = no_service(error);
-    } else if (!error && command->command == COMMAND_LOADED) {
+    } else if (error) {
+        static const char text[] = "the platform service went away, or had done with this process, "
+                                   "while it loaded the enclave";
+        complain(text, sizeof text - 1);
+    } else if (command->command == COMMAND_LOADED) {
         status = take_over(enclave, command, features, features_size);
-    } else if (!error) {
+    } else {
         status = (sgx_status_t)command->argument[0];
         if (status == SGX_SUCCESS)
             status = SGX_ERROR_UNEXPECTED;
