@@ -2,6 +2,7 @@
 """`ensconce enclave sign`, `gendata`, `catsig`, `dump`, and the drop-in `sgx_sign`."""
 
 import datetime
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -37,15 +38,30 @@ def _file(
 _enclave = _file("enclave", "The enclave's ELF file, as linked or signed before.")
 _config = _file("config", "Enclave.config.xml; the defaults without it.", required=False)
 _out = _file("out", "The file to write.", exists=False)
-_relocations = click.option(
-    "--ignore-rel-error", is_flag=True, help="Let text relocations pass; such pages are writable."
-)
-_init = click.option("--ignore-init-sec-error", is_flag=True, help="Let an .init section pass.")
-_resign = click.option(
-    "--resign",
-    is_flag=True,
-    help="Sign a signed file again; without --config as it was signed before.",
-)
+
+
+def _checks(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what a signing command lets pass."""
+
+    @click.option(
+        "--ignore-rel-error",
+        is_flag=True,
+        help="Let text relocations pass; such pages are writable.",
+    )
+    @click.option("--ignore-init-sec-error", is_flag=True, help="Let an .init section pass.")
+    @click.option(
+        "--resign",
+        is_flag=True,
+        help="Sign a signed file again; without --config as it was signed before.",
+    )
+    @functools.wraps(function)
+    def command(
+        *, ignore_rel_error: bool, ignore_init_sec_error: bool, resign: bool, **options: Any
+    ) -> None:
+        checks = signing.Checks(ignore_rel_error, ignore_init_sec_error, resign)
+        function(checks=checks, **options)
+
+    return command
 
 
 @click.command()
@@ -53,9 +69,7 @@ _resign = click.option(
 @_file("key", "The RSA-3072 private key with exponent 3, in PEM.")
 @_config
 @_out
-@_relocations
-@_init
-@_resign
+@_checks
 @json_option
 def sign(
     enclave: Path,
@@ -63,9 +77,7 @@ def sign(
     config: Path | None,
     out: Path,
     *,
-    ignore_rel_error: bool,
-    ignore_init_sec_error: bool,
-    resign: bool,
+    checks: signing.Checks,
     as_json: bool,
 ) -> None:
     """Sign an enclave. SOURCE_DATE_EPOCH sets the date, for equal bytes from equal sources.
@@ -79,7 +91,7 @@ def sign(
         out,
         signing.load_signing_key(key),
         config=_read(config),
-        checks=signing.Checks(ignore_rel_error, ignore_init_sec_error, resign),
+        checks=checks,
         date=_date(),
     )
     emit(_facts(out, signed), as_json=as_json)
@@ -89,18 +101,14 @@ def sign(
 @_enclave
 @_config
 @_out
-@_relocations
-@_init
-@_resign
+@_checks
 @json_option
 def gendata(
     enclave: Path,
     config: Path | None,
     out: Path,
     *,
-    ignore_rel_error: bool,
-    ignore_init_sec_error: bool,
-    resign: bool,
+    checks: signing.Checks,
     as_json: bool,
 ) -> None:
     """Write the 256 bytes to sign where the private key lives elsewhere.
@@ -113,7 +121,7 @@ def gendata(
     data = signing.gendata(
         enclave,
         config=_read(config),
-        checks=signing.Checks(ignore_rel_error, ignore_init_sec_error, resign),
+        checks=checks,
         date=_date(),
     )
     replace_file(out, lambda put: put(data), mode=0o644)
@@ -127,9 +135,7 @@ def gendata(
 @_file("unsigned", "What gendata wrote.")
 @_config
 @_out
-@_relocations
-@_init
-@_resign
+@_checks
 @json_option
 def catsig(
     enclave: Path,
@@ -139,9 +145,7 @@ def catsig(
     config: Path | None,
     out: Path,
     *,
-    ignore_rel_error: bool,
-    ignore_init_sec_error: bool,
-    resign: bool,
+    checks: signing.Checks,
     as_json: bool,
 ) -> None:
     """Put a signature that was made elsewhere into an enclave.
@@ -158,7 +162,7 @@ def catsig(
         signature=bytes(map_file(sig)[:_MAX_SMALL_FILE]),
         unsigned=bytes(map_file(unsigned)[:_MAX_SMALL_FILE]),
         config=_read(config),
-        checks=signing.Checks(ignore_rel_error, ignore_init_sec_error, resign),
+        checks=checks,
     )
     emit(_facts(out, signed), as_json=as_json)
 
