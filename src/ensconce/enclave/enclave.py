@@ -18,7 +18,7 @@ from ensconce.enclave.definition import find_interface
 from ensconce.enclave.device import Device, default_device, dynamic_memory
 from ensconce.enclave.dynamic import DynamicMemory
 from ensconce.enclave.ecalls import compile_ecall
-from ensconce.enclave.features import SystemFeatures, emulated_cpuid
+from ensconce.enclave.features import SystemFeatures, emulated_cpuid, interface_version
 from ensconce.enclave.loader import LoadedEnclave, Progress, load_image
 from ensconce.enclave.memory import Untrusted
 from ensconce.enclave.ocalls import Frame, Handler
@@ -131,7 +131,7 @@ class Enclave:
         self._cpuid = emulated_cpuid(_core.cpuid, self.device.cpuid) if emulated else _core.cpuid
         self._standard = StandardOcalls(self._pool, self._cpuid)
         self._dynamic = DynamicMemory(self.device, self.base, self.secs.size)
-        self._edmm = _version(image) > 0 and dynamic_memory(self.device)
+        self._edmm = interface_version(image) > 0 and dynamic_memory(self.device)
         self._make_threads()
         _alive.add(self)
 
@@ -187,7 +187,10 @@ class Enclave:
         if self._first is None:
             raise EnclaveError(f"{self.source} has no TCS; sign it with TCSNum of at least 1")
         features = SystemFeatures.read(
-            self._cpuid, self.secs.attributes, version=_version(self.image), edmm=self._edmm
+            self._cpuid,
+            self.secs.attributes,
+            version=interface_version(self.image),
+            edmm=self._edmm,
         )
         memory = Untrusted(len(bytes(features)))
         memory.data[: len(bytes(features))] = bytes(features)
@@ -387,13 +390,3 @@ def _policy(image: Image) -> ThreadPolicy:
     if isinstance(image, SdkImage) and image.metadata.header.tcs_policy == 1:
         return ThreadPolicy.UNBIND
     return ThreadPolicy.BIND
-
-
-def _version(image: Image) -> int:
-    """Return the number of the interface that the image's trusted runtime expects.
-
-    Metadata 3 is the first whose runtime manages memory through the kernel's interface.
-    """
-    if isinstance(image, SdkImage) and image.metadata.version[0] >= 3:
-        return 5
-    return 0

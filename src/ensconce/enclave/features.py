@@ -10,10 +10,13 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ensconce.image import Image, SdkImage
 from ensconce.isa.attributes import AttributeFlags, Attributes
 from ensconce.isa.cpuid import Registers, SgxCpuid
 
-__all__ = ["Cpuid", "SystemFeatures", "emulated_cpuid"]
+__all__ = ["Cpuid", "SystemFeatures", "emulated_cpuid", "interface_version"]
+
+_KERNEL_MEMORY_INTERFACE = 5
 
 _EAX, _EBX, _ECX, _EDX = range(4)
 _AVX, _MPX, _AVX512 = 0x06, 0x18, 0xE6  # XFRM bits that must be on
@@ -181,3 +184,13 @@ class SystemFeatures:
             self.cpu_features_ext,
             self.cores,
         )
+
+
+def interface_version(image: Image) -> int:
+    """Return the number of the interface that an image's trusted runtime expects.
+
+    Metadata 3 is the first whose runtime manages memory through the kernel's interface.
+    """
+    if isinstance(image, SdkImage) and image.metadata.version[0] >= 3:
+        return _KERNEL_MEMORY_INTERFACE
+    return 0

@@ -13,7 +13,7 @@ from typing import cast
 
 from ensconce import _core
 from ensconce._core import Frame
-from ensconce.enclave.features import Cpuid, SystemFeatures, emulated_cpuid
+from ensconce.enclave.features import Cpuid, SystemFeatures, emulated_cpuid, interface_version
 from ensconce.enclave.loader import LoadedEnclave, load_image
 from ensconce.enclave.status import Status
 from ensconce.errors import (
@@ -49,7 +49,6 @@ _LARGEST_FILE = 1 << 28
 _MOST_THREADS = 256
 _MOST_TEXT = 400
 _UNBIND = 1
-_NEWEST_INTERFACE = 5
 _JOIN = 15.0
 _OFFSET = struct.Struct("<Q")
 
@@ -149,7 +148,7 @@ class Session:
     def _announce(self, image: SdkImage, loaded: LoadedEnclave) -> None:
         """Tell the client all that it must know to enter its enclave."""
         attributes = loaded.secs.attributes
-        version = _NEWEST_INTERFACE if image.metadata.version[0] >= 3 else 0
+        version = interface_version(image)
         features = bytes(SystemFeatures.read(self._cpuid, attributes, version=version, edmm=False))
         offsets = [slot.offset for slot in image.threads() if not slot.dynamic]
         assert self._device is not None  # noqa: S101  # it holds what was just loaded
