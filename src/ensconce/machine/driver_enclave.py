@@ -44,6 +44,7 @@ _MOST_AROUND = 512
 _EPC_SHARE = 16  # of the EPC that one fault may fill, at most one part in so many
 _SPURIOUS = 1000
 _PAUSE = 50e-6
+_PATIENCE = 2.0
 
 
 def refusal(number: int, reason: str = "") -> OSError:
@@ -103,15 +104,22 @@ class DriverEnclave:
     def make_room(self, count: int) -> None:
         """Wait until pages are free for `count` more of this enclave. The lock must not be held.
 
-        Raises OSError ENOMEM.
+        Pages on their way into another enclave can be evicted a moment later, so one look at an
+        EPC that others share is not enough. Raises OSError ENOMEM.
         """
+        until = 0.0
         while True:
             with self.cpu.lock:
                 needed = self._reserve(count)
+                shared = self.cpu.epc.used > self.secs.resident + len(self._va_pages) + 1
             if not needed:
                 return
-            if not self.reclaimer.reclaim(needed):
+            if self.reclaimer.reclaim(needed):
+                continue
+            until = until or time.monotonic() + _PATIENCE
+            if not shared or time.monotonic() > until:
                 raise refusal(errno.ENOMEM, "the EPC is full, and nothing in it can be evicted")
+            time.sleep(_PAUSE)
 
     def _reserve(self, count: int) -> int:
         """Make VA pages for `count` more pages; else return how many EPC pages must be free."""
