@@ -2,6 +2,7 @@
 """The driver model's ioctls and mappings: what it takes, and with which errno it refuses."""
 
 import errno
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -468,6 +469,27 @@ def test_a_full_epc_without_anything_to_evict_is_enomem(identity: Identity, sour
     assert refused(other, uapi.CREATE, uapi.EnclaveCreate(source.address)) == errno.ENOMEM
     device.close()
     other.close()
+
+
+def test_epc_that_another_enclave_gives_back_in_a_moment_is_waited_for(
+    identity: Identity, source: Memory
+) -> None:
+    cpu = Processor(identity, epc_size=8 * PAGE)
+    device = DriverModel(cpu)
+    create(device, source)
+    held = cpu.epc.free
+    with cpu.lock:
+        cpu.epc.take(held)
+
+    def give_back() -> None:
+        with cpu.lock:
+            cpu.epc.give(held)
+
+    timer = threading.Timer(0.05, give_back)
+    timer.start()
+    add(device, source, DATA, RW, bytes(PAGE))
+    timer.join()
+    device.close()
 
 
 def test_a_leaf_works_through_the_whole_stack(cpu: Processor, load: Builder) -> None:
