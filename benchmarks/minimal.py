@@ -4,8 +4,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.asymmetric import rsa
-
+from ensconce.crypto import generate_signing_key
 from ensconce.image import ALL_CHUNKS, Mode, PageRun, key_signer, measure_runs, sign_sigstruct
 from ensconce.isa.attributes import AttributeFlags, Attributes, MiscSelect, Xfrm
 from ensconce.isa.measurement import MrEnclave
@@ -68,7 +67,7 @@ class MinimalImage:
 
     def signed(self) -> "MinimalImage":
         """Sign with a fresh key."""
-        key = rsa.generate_private_key(3, 3072)
+        key = generate_signing_key()
         unsigned = SigStruct(
             attributes=self.attributes,
             misc_select=self.misc_select,

@@ -7,9 +7,9 @@ Run it with `python host.py`; it needs no SGX processor. Everything it makes is 
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ensconce import enclave
+from ensconce.crypto import generate_signing_key
 from ensconce.isa.report import Report
 from ensconce.sdk.build import build
 from ensconce.sdk.sign import load_signing_key, read_config, sign
@@ -25,7 +25,7 @@ def signing_key() -> Path:
     """
     path = BUILD / "signing-key.pem"
     if not path.exists():
-        key = rsa.generate_private_key(public_exponent=3, key_size=3072)
+        key = generate_signing_key()
         path.touch(mode=0o600)
         path.write_bytes(
             key.private_bytes(
