@@ -110,22 +110,38 @@ _OUR_FLAGS = (*RUNTIME_FLAGS, "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-u
 
 @dataclass(frozen=True, slots=True)
 class _Archive:
-    """A library: how to make its objects, and the files of ours that they depend on."""
+    """A library: how to make its objects, and the folder of ours that it is made of."""
 
     name: str
     objects: Callable[[Toolchain, Path], list[tuple[str, bytes]]]
-    folders: tuple[str, ...]
+    folder: str | None = None
     # On demand, when it may have one of the symbols that a link lacks; None: always.
     may_have: Callable[[str], bool] | None = None
 
     def ingredients(self) -> Iterator[bytes]:
         """Yield all that the library depends on, beyond the toolchain."""
         yield _recipe()
-        for folder in self.folders:
-            for path in sorted((TRUSTED / folder).rglob("*")):
-                if path.is_file():
-                    yield str(path.relative_to(TRUSTED)).encode()
-                    yield path.read_bytes()
+        for path in _files(self.folder) if self.folder else ():
+            yield str(path.relative_to(TRUSTED)).encode()
+            yield path.read_bytes()
+
+
+_INCLUDED = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+def _files(folder: str) -> list[Path]:
+    """Return a folder's files and those of our headers that they include, each once, in order."""
+    waiting = sorted(path for path in (TRUSTED / folder).rglob("*") if path.is_file())
+    found = dict.fromkeys(waiting)
+    while waiting:
+        file = waiting.pop()
+        for name in _INCLUDED.findall(file.read_text()):
+            for place in (file.parent, TRUSTED / "trts", INCLUDE):
+                header = place / name
+                if header.is_file() and header not in found:
+                    found[header] = None
+                    waiting.append(header)
+    return sorted(found)
 
 
 @cache
@@ -265,13 +281,13 @@ def _is_c(symbol: str) -> bool:
 
 # The runtime first: it is linked whole.
 _ARCHIVES = (
-    _Archive("libtee_trts.a", _plain("trts"), ("include", "trts")),
-    _Archive("libtee_tservice.a", _plain("tservice"), ("include", "trts", "tservice")),
-    _Archive("libtee_tcrypto.a", _crypto, ("include", "trts", "tcrypto"), _is_crypto),
-    _Archive("libtee_tstdc.a", _glue, ("include", "trts", "tstdc")),
-    _Archive("libtee_musl.a", _musl(common=True), ("tstdc/override",)),
-    _Archive("libtee_musl_more.a", _musl(common=False), ("tstdc/override",), _is_c),
-    _Archive("libtee_rt.a", _compiler_runtime, (), _is_c),
+    _Archive("libtee_trts.a", _plain("trts"), "trts"),
+    _Archive("libtee_tservice.a", _plain("tservice"), "tservice"),
+    _Archive("libtee_tcrypto.a", _crypto, "tcrypto", _is_crypto),
+    _Archive("libtee_tstdc.a", _glue, "tstdc"),
+    _Archive("libtee_musl.a", _musl(common=True), "tstdc/override"),
+    _Archive("libtee_musl_more.a", _musl(common=False), "tstdc/override", _is_c),
+    _Archive("libtee_rt.a", _compiler_runtime, None, _is_c),
 )
 
 
