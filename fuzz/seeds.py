@@ -12,13 +12,12 @@ from pathlib import Path
 from tests.image.building import EnclaveFile, signed
 
 from ensconce.crypto import generate_signing_key
-from ensconce.edl import load
+from ensconce.edl.files import load_file
 from ensconce.edl.printer import render
 from ensconce.image import open_image, write_sgxs
 from ensconce.image.enclave_elf import EnclaveElf
 from ensconce.image.generation import GENERATIONS
 from ensconce.machine.identity import Identity
-from ensconce.sdk.edger8r import read_source
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "01-hello-world"
 
@@ -39,7 +38,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "fuzz_enclave_config", (EXAMPLE / "enclave.config.xml").read_bytes()
     edl = EXAMPLE / "enclave.edl"
     yield "fuzz_edl", edl.read_bytes()
-    yield "fuzz_edl", render(load(str(edl), read_source, [str(edl.parent)])).encode()
+    yield "fuzz_edl", render(load_file(edl)).encode()
 
 
 def main(folder: Path) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ensconce.edl.files import read_source
 from ensconce.errors import ConfigError, FormatError
-from ensconce.sdk.edger8r import USAGE, generate, read_source, write
+from ensconce.sdk.edger8r import USAGE, generate, write
 
 FILES = {
     "Enclave.edl": """enclave {

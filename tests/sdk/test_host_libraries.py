@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ensconce import edl
+from ensconce.edl.files import load_file
 from ensconce.image.config import EnclaveConfig
 from ensconce.sdk.bridges import untrusted_files
 from ensconce.sdk.build import build
-from ensconce.sdk.edger8r import read_source
 from ensconce.sdk.host_libraries import host_includes, host_libraries
 from ensconce.sdk.sign import SigningKey, sign
 from ensconce.sdk.toolchain import Toolchain
@@ -44,7 +43,7 @@ def enclave(folder: Path, toolchain: Toolchain, signing_key: SigningKey) -> Path
 @pytest.fixture(scope="module")
 def app(folder: Path, toolchain: Toolchain) -> Path:
     """The host program, made with the system's compiler as a vendor's Makefile does."""
-    for name, text in untrusted_files(edl.load("host.edl", read_source, [str(_HOST)])).items():
+    for name, text in untrusted_files(load_file(_HOST / "host.edl")).items():
         (folder / name).write_text(text)
     libraries = host_libraries(toolchain)
     command = ["gcc", "-Wall", "-O1", "-pthread", "-o", str(folder / "app")]

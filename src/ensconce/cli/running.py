@@ -12,12 +12,12 @@ import click
 
 from ensconce.cli.enclave import enclave_file
 from ensconce.cli.output import emit, json_option, plain
-from ensconce.edl import Interface, load
+from ensconce.edl import Interface
+from ensconce.edl.files import load_file
 from ensconce.edl.model import Direction, Parameter
 from ensconce.enclave import Enclave, default_device
 from ensconce.enclave import load as load_enclave
 from ensconce.errors import ConfigError
-from ensconce.sdk.edger8r import read_source
 
 __all__ = ["call", "run"]
 
@@ -104,7 +104,7 @@ def call(
       ensconce enclave call hello.signed.so --edl enclave.edl add 2 40
       ensconce enclave call hello.signed.so --edl enclave.edl greet Ada out:64 64
     """
-    interface = load(str(edl), read_source, [str(edl.parent), *search_path])
+    interface = load_file(edl, search_path)
     values = _values(interface, function, arguments)
     handlers = _handlers(interface, ocalls)
     with _load(file, backend, debug=debug, edl=interface, ocalls=handlers) as enclave:

@@ -8,9 +8,11 @@ import click
 
 from ensconce.cli import run
 from ensconce.cli.output import emit, json_option
-from ensconce.edl import load, stubs
+from ensconce.edl import stubs
+from ensconce.edl.files import load_file
 from ensconce.sdk import edger8r as edger8r_tool
 from ensconce.sdk.build import build as build_enclave
+from ensconce.sdk.sdk_tree import sdk_tree
 
 __all__ = ["main_edger8r", "sdk"]
 
@@ -59,6 +61,24 @@ def build(
 
 
 @sdk.command()
+@json_option
+def path(*, as_json: bool) -> None:
+    """Print the folder that Makefiles call SGX_SDK; the first time builds it.
+
+    \b
+    Example:
+      SGX_SDK=$(ensconce sdk path) make
+      . $(ensconce sdk path)/environment
+    """
+    click.echo("the first time on a machine this takes some minutes", err=True)
+    tree = sdk_tree()
+    if as_json:
+        emit({"sgx_sdk": tree}, as_json=True)
+    else:
+        click.echo(tree)
+
+
+@sdk.command()
 @click.argument("edl", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 def stub(edl: Path) -> None:
     """Print the Python type stub of an EDL file's ECALLs and OCALLs.
@@ -67,7 +87,7 @@ def stub(edl: Path) -> None:
     Example:
       ensconce sdk stub enclave.edl > hello.pyi
     """
-    click.echo(stubs.stub(load(str(edl), edger8r_tool.read_source, [])), nl=False)
+    click.echo(stubs.stub(load_file(edl)), nl=False)
 
 
 @sdk.command(context_settings=_PASS_ON)

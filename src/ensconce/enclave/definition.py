@@ -3,11 +3,10 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from ensconce.edl import Interface
-from ensconce.edl import load as load_edl
 from ensconce.edl import loads as parse_edl
+from ensconce.edl.files import load_file
 
 __all__ = ["find_interface"]
 
@@ -23,11 +22,4 @@ def find_interface(
         return source
     if isinstance(source, str) and "{" in source:
         return parse_edl(source)
-    path = Path(source)
-    folders = [str(path.parent), *(os.fspath(each) for each in search_paths)]
-    return load_edl(path.name, _read, folders)
-
-
-def _read(path: str) -> str:
-    """Return a text file's contents."""
-    return Path(path).read_text(encoding="utf-8")
+    return load_file(source, search_paths)

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Build an enclave's unsigned image from C sources and an EDL file."""
+"""Build an enclave's unsigned image from C and C++ sources and an EDL file."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ensconce import edl as edl_language
+from ensconce.edl import require_public_ecall
+from ensconce.edl.files import load_file
 from ensconce.errors import ConfigError, ToolchainError
 from ensconce.sdk.bridges import trusted_files
-from ensconce.sdk.edger8r import read_source, write
+from ensconce.sdk.edger8r import write
 from ensconce.sdk.illegal import check_image
 from ensconce.sdk.toolchain import USER_FLAGS, CompileFlags, Toolchain
 from ensconce.sdk.toolchain_archives import INCLUDE, trusted_archives
+from ensconce.sdk.toolchain_cxx import CXX_SUFFIXES, for_cxx
 
 __all__ = ["build"]
 
@@ -25,14 +27,15 @@ def build(
     *,
     include: Sequence[Path | str] = (),
     defines: Sequence[str] = (),
+    options: Sequence[str] = (),
     search_paths: Sequence[Path | str] = (),
     toolchain: Toolchain | None = None,
 ) -> Path:
     """Compile, link and check an enclave; return `output`, ready for the signer.
 
-    `sources` are C or assembly files and need no build files: the edge routines are made from
-    `edl`, whose imports are looked up in `search_paths` and among our own. The same sources
-    give the same bytes.
+    `sources` are C, C++ or assembly files and need no build files: the edge routines are made
+    from `edl`, whose imports are looked up in `search_paths` and among our own. `options` go to
+    the compiler, such as `-std=c++20`. The same sources give the same bytes.
     Raises FormatError for the EDL, ToolchainError with the compiler's output, and FormatError
     for an image that an enclave cannot be (`ensconce.sdk.illegal`).
     """
@@ -47,12 +50,14 @@ def build(
         flags = CompileFlags(
             include=(folder, *map(Path, include), *_folders(files), INCLUDE),
             defines=tuple(defines),
-            extra=USER_FLAGS,
+            extra=(*USER_FLAGS, *options),
         )
         objects = []
         for number, source in enumerate((*bridges, *files)):
             objects.append(folder / f"{number}.o")
-            toolchain.compile(source, objects[-1], flags)
+            is_cxx = source.suffix in CXX_SUFFIXES
+            how = for_cxx(toolchain, flags) if is_cxx else flags
+            toolchain.compile(source, objects[-1], how)
         image = folder / output.name
         _link(toolchain, objects, image)
         content = image.read_bytes()
@@ -82,8 +87,7 @@ def _folders(files: Iterable[Path]) -> list[Path]:
 
 def _write_bridges(edl: Path, search_paths: Sequence[Path | str], folder: Path) -> list[Path]:
     """Write the trusted edge routines to `folder`; return the files to compile."""
-    places = [str(edl.parent), *map(str, search_paths), str(INCLUDE)]
-    interface = edl_language.load(edl.name, read_source, places)
-    edl_language.require_public_ecall(interface)
+    interface = load_file(edl, search_paths)
+    require_public_ecall(interface)
     write({str(folder / name): text for name, text in trusted_files(interface).items()})
     return sorted(folder.glob("*_t.c"))

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ensconce.edl import Reader, load, require_public_ecall
-from ensconce.edl.lexer import MAX_SOURCE
+from ensconce.edl.files import read_source
 from ensconce.edl.model import EdlWarning
-from ensconce.errors import ConfigError, FormatError
+from ensconce.errors import ConfigError
 from ensconce.sdk.bridges import trusted_files, untrusted_files
 
-__all__ = ["USAGE", "Generated", "generate", "read_source", "write"]
+__all__ = ["USAGE", "Generated", "generate", "write"]
 
 USAGE = """\
 Usage: sgx_edger8r [options] FILE.edl ...
@@ -109,15 +109,6 @@ def _parse(arguments: Sequence[str]) -> _Options:
 
 def _under(directory: str, files: Mapping[str, str]) -> dict[str, str]:
     return {str(Path(directory, name)): text for name, text in files.items()}
-
-
-def read_source(path: str) -> str:
-    """Read an EDL file; bytes that are no UTF-8 (in comments, mostly) are kept as surrogates."""
-    with Path(path).open("rb") as file:
-        content = file.read(4 * MAX_SOURCE + 1)
-    if len(content) > 4 * MAX_SOURCE:
-        raise FormatError(f"{path} is too large for an EDL file: name another", source=path)
-    return content.decode("utf-8", "surrogateescape")
 
 
 def write(files: Mapping[str, str]) -> None:

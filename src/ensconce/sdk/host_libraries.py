@@ -80,20 +80,12 @@ def host_libraries(toolchain: Toolchain | None = None) -> Path:
     Raises ToolchainError.
     """
     toolchain = Toolchain.find() if toolchain is None else toolchain
-    target = toolchain.cached("lib64", _ingredients())
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with toolchain.work_folder() as folder:
-            made = folder / "lib64"
-            made.mkdir()
-            for library in _LIBRARIES:
-                _build(toolchain, library, made)
-            try:
-                made.rename(target)
-            except OSError:
-                if not target.is_dir():  # else somebody else was faster
-                    raise
-    return target
+
+    def make(folder: Path) -> None:
+        for library in _LIBRARIES:
+            _build(toolchain, library, folder)
+
+    return toolchain.cached_folder("lib64", _ingredients(), make)
 
 
 def _build(toolchain: Toolchain, library: _Library, folder: Path) -> None:

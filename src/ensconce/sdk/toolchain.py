@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -26,6 +26,7 @@ __all__ = [
     "Toolchain",
     "cache_folder",
     "object_name",
+    "read_archive",
     "write_archive",
 ]
 
@@ -187,9 +188,8 @@ class Toolchain:
         """Compile one C, C++ or assembly file of an enclave."""
         # The file's own folder may not leave a trace: a build elsewhere gives the same bytes.
         folder = source.resolve().parent
-        compiler = "c++" if source.suffix in {".cc", ".cpp", ".cxx"} else "cc"
         warnings = self.run(
-            compiler,
+            "cc",
             *self.target(),
             *flags.arguments(),
             f"-ffile-prefix-map={folder}=.",
@@ -201,6 +201,17 @@ class Toolchain:
         )
         if warnings.strip():
             _log.warning("source=%s %s", source, warnings.strip())
+
+    def libc_headers(self) -> list[Path]:
+        """Return the wheel's folders of C headers, the first to be looked in first."""
+        libc = self.library / "libc"
+        return [
+            libc / "musl" / "arch" / "x86_64",
+            libc / "musl" / "arch" / "generic",
+            libc / "musl" / "include",
+            libc / "include" / "x86_64-linux-musl",
+            libc / "include" / "generic-musl",
+        ]
 
     @staticmethod
     def target() -> list[str]:
@@ -273,6 +284,20 @@ class Toolchain:
             task=f"link {output.name}",
         )
 
+    def combine(
+        self, objects: Iterable[tuple[str, bytes]], roots: Iterable[str], folder: Path
+    ) -> bytes:
+        """Link objects to one that has what `roots` need, so that no linker must sift the rest."""
+        paths = []
+        for number, (_, content) in enumerate(objects):
+            paths.append(folder / f"part-{number}.o")
+            paths[-1].write_bytes(content)
+        whole = folder / "whole.o"
+        keep = [word for root in sorted(roots) for word in ("-u", root)]
+        flags = ["-r", "--gc-sections", *keep, "-o", str(whole)]
+        self.run("ld.lld", *flags, *paths, task="combine objects")
+        return whole.read_bytes()
+
     def cached(self, name: str, ingredients: Iterable[bytes]) -> Path:
         """Return the path in the cache for a file made of `ingredients`, there or not."""
         digest = hashlib.sha256(ZIG_VERSION.encode())
@@ -281,6 +306,24 @@ class Toolchain:
         for ingredient in ingredients:
             digest.update(hashlib.sha256(ingredient).digest())
         return self.cache / "sdk" / digest.hexdigest()[:32] / name
+
+    def cached_folder(
+        self, name: str, ingredients: Iterable[bytes], make: Callable[[Path], None]
+    ) -> Path:
+        """Return a folder in the cache for what `ingredients` give; `make` fills it if need be."""
+        target = self.cached(name, ingredients)
+        if not target.is_dir():
+            with self.work_folder() as folder:
+                made = folder / name
+                made.mkdir()
+                make(made)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    made.rename(target)
+                except OSError:
+                    if not target.is_dir():  # else somebody else was faster
+                        raise
+        return target
 
     @contextmanager
     def work_folder(self) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ensconce.sdk.toolchain import RUNTIME_FLAGS, CompileFlags, Toolchain, write_archive
 from ensconce.sdk.toolchain_crypto import crypto_objects
+from ensconce.sdk.toolchain_cxx import cxx_objects
 
 __all__ = ["INCLUDE", "TRUSTED", "trusted_archives"]
 
@@ -22,14 +23,7 @@ _NO_FOLDERS = frozenset(
         "crypt",
         "ipc",
         "ldso",
-        "linux",
         "mq",
-        "passwd",
-        "process",
-        "sched",
-        "select",
-        "temp",
-        "termios",
     }
 )
 
@@ -41,7 +35,6 @@ _COMMON_FOLDERS = frozenset(
         "errno",
         "exit",
         "internal",
-        "linux",
         "locale",
         "malloc",
         "mman",
@@ -55,6 +48,7 @@ _COMMON_FOLDERS = frozenset(
 )
 _COMMON_FILES = frozenset(
     {
+        "linux/getrandom",
         "math/__fpclassifyl",
         "math/__signbitl",
         "math/copysignl",
@@ -84,6 +78,8 @@ _NO_FILES = frozenset(
         "env/__stack_chk_fail.c",
         "exit/_Exit.c",
         "exit/abort.c",
+        "linux/clone.c",
+        "process/x86_64/vfork.s",
         "signal/x86_64/restore.s",
         "thread/__tls_get_addr.c",
         "thread/x86_64/__set_thread_area.s",
@@ -117,10 +113,11 @@ class _Archive:
     folder: str | None = None
     # On demand, when it may have one of the symbols that a link lacks; None: always.
     may_have: Callable[[str], bool] | None = None
+    modules: tuple[str, ...] = ()  # that say how it is made, beside this one
 
     def ingredients(self) -> Iterator[bytes]:
         """Yield all that the library depends on, beyond the toolchain."""
-        yield _recipe()
+        yield _recipe(*self.modules)
         for path in _files(self.folder) if self.folder else ():
             yield str(path.relative_to(TRUSTED)).encode()
             yield path.read_bytes()
@@ -145,11 +142,11 @@ def _files(folder: str) -> list[Path]:
 
 
 @cache
-def _recipe() -> bytes:
-    """Return this module's own source, and the driver's: how things are made, in full."""
+def _recipe(*modules: str) -> bytes:
+    """Return how things are made, in full: the sources of this module, the driver and others."""
     here = Path(__file__)
-    modules = ("toolchain.py", "toolchain_crypto.py")
-    return b"".join(path.read_bytes() for path in (here, *map(here.with_name, modules)))
+    files = (here, *map(here.with_name, ("toolchain.py", *modules)))
+    return b"".join(path.read_bytes() for path in files)
 
 
 def musl_sources(musl: Path) -> list[Path]:
@@ -168,22 +165,14 @@ def musl_sources(musl: Path) -> list[Path]:
         elif not inner or inner == ["mallocng"]:
             generic["/".join((folder, *inner, path.stem))] = path
     kept = {name: path for name, path in generic.items() if name not in specific}
-    return [*kept.values(), *specific.values(), musl / "src" / "linux" / "getrandom.c"]
+    return [*kept.values(), *specific.values()]
 
 
 def _musl_include(toolchain: Toolchain) -> tuple[Path, ...]:
-    libc = toolchain.library / "libc"
-    musl = libc / "musl"
-    return (
-        TRUSTED / "tstdc" / "override",
-        musl / "arch" / "x86_64",
-        musl / "arch" / "generic",
-        musl / "src" / "include",
-        musl / "src" / "internal",
-        musl / "include",
-        libc / "include" / "x86_64-linux-musl",
-        libc / "include" / "generic-musl",
-    )
+    musl = toolchain.library / "libc" / "musl"
+    architecture, generic, *others = toolchain.libc_headers()
+    internal = (musl / "src" / "include", musl / "src" / "internal")
+    return (TRUSTED / "tstdc" / "override", architecture, generic, *internal, *others)
 
 
 def _is_common(source: Path) -> bool:
@@ -249,9 +238,17 @@ def _plain(name: str) -> Callable[[Toolchain, Path], list[tuple[str, bytes]]]:
 
 
 def _crypto(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
-    """Compile AWS-LC and our functions over it."""
+    """Compile our functions over AWS-LC, with as much of it as they need."""
     own = TRUSTED / "tcrypto"
-    return crypto_objects(toolchain, folder, own, (own, INCLUDE, TRUSTED / "trts"), RUNTIME_FLAGS)
+    headers = (own, INCLUDE, TRUSTED / "trts")
+    objects = crypto_objects(toolchain, folder, own, headers, RUNTIME_FLAGS)
+    roots = (*_crypto_functions(), "tee_crypto_start")
+    return [("tcrypto.o", toolchain.combine(objects, roots, folder))]
+
+
+def _cxx(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+    """Compile the C++ library with its exceptions."""
+    return cxx_objects(toolchain, folder, RUNTIME_FLAGS)
 
 
 def _compiler_runtime(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
@@ -275,15 +272,21 @@ def _is_crypto(symbol: str) -> bool:
     return symbol in _crypto_functions()
 
 
+def _is_cxx(symbol: str) -> bool:
+    """Say whether a symbol, as the linker shows it, may be the C++ library's."""
+    return not symbol.isidentifier() or symbol.startswith(("__cxa_", "__gxx_", "_Unwind_"))
+
+
 def _is_c(symbol: str) -> bool:
-    return symbol.isidentifier() and not _is_crypto(symbol)
+    return not (_is_crypto(symbol) or _is_cxx(symbol))
 
 
 # The runtime first: it is linked whole.
 _ARCHIVES = (
     _Archive("libtee_trts.a", _plain("trts"), "trts"),
     _Archive("libtee_tservice.a", _plain("tservice"), "tservice"),
-    _Archive("libtee_tcrypto.a", _crypto, "tcrypto", _is_crypto),
+    _Archive("libtee_tcrypto.a", _crypto, "tcrypto", _is_crypto, ("toolchain_crypto.py",)),
+    _Archive("libtee_tcxx.a", _cxx, "libcxx", _is_cxx, ("toolchain_cxx.py",)),
     _Archive("libtee_tstdc.a", _glue, "tstdc"),
     _Archive("libtee_musl.a", _musl(common=True), "tstdc/override"),
     _Archive("libtee_musl_more.a", _musl(common=False), "tstdc/override", _is_c),

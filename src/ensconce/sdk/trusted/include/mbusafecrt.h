@@ -5,31 +5,19 @@
 
 #include <stddef.h>
 
+#include "tee_string.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-typedef int errno_t;
 
 /* 0, or EINVAL/ERANGE with a zeroed destination when `count` bytes do not fit. */
 errno_t memcpy_s(void *dest, size_t size, const void *src, size_t count);
 errno_t memmove_s(void *dest, size_t size, const void *src, size_t count);
 
-/* Set `count` bytes; the compiler may not drop it. Too large a count fills the whole buffer and
-   is answered with an error. */
-errno_t memset_s(void *dest, size_t size, int value, size_t count);
-
-/* The same for destinations outside the enclave: no store narrower than eight aligned bytes is
-   made without clearing the CPU's fill buffers first (Processor MMIO Stale Data). */
-void *memcpy_verw(void *dest, const void *src, size_t count);
-void *memmove_verw(void *dest, const void *src, size_t count);
-void *memset_verw(void *dest, int value, size_t count);
+/* The same for destinations outside the enclave; see tee_string.h. */
 errno_t memcpy_verw_s(void *dest, size_t size, const void *src, size_t count);
 errno_t memmove_verw_s(void *dest, size_t size, const void *src, size_t count);
-errno_t memset_verw_s(void *dest, size_t size, int value, size_t count);
-
-/* 1 when the buffers are equal, in a time that depends on `count` alone. */
-int consttime_memequal(const void *left, const void *right, size_t count);
 
 #ifdef __cplusplus
 }

@@ -30,23 +30,55 @@ static const Elf64_Phdr *segment(uint32_t type)
     return NULL;
 }
 
-/* Make the image's own pointers absolute. It runs first, so nothing in it may use one. The build
-   refuses images with any other kind of relocation. */
+/* Where a symbol is; one that nobody defined must be weak, and is nowhere. */
+static int find_symbol(uintptr_t image, const Elf64_Sym *symbol, uint64_t *value)
+{
+    int defined = symbol->st_shndx != SHN_UNDEF;
+    *value = defined ? image + symbol->st_value : 0;
+    return defined || ELF64_ST_BIND(symbol->st_info) == STB_WEAK ? 0 : -1;
+}
+
+static int apply(uintptr_t image, const Elf64_Rela *entry, const Elf64_Sym *symbols)
+{
+    uint64_t *place = (uint64_t *)(image + entry->r_offset);
+    const Elf64_Sym *symbol = symbols + ELF64_R_SYM(entry->r_info);
+    uint32_t type = ELF64_R_TYPE(entry->r_info);
+    if (type == R_X86_64_NONE) return 0;
+    if (type == R_X86_64_RELATIVE) {
+        *place = image + (uint64_t)entry->r_addend;
+        return 0;
+    }
+    if (type == R_X86_64_DTPMOD64) { /* there is one module */
+        *place = 1;
+        return 0;
+    }
+    if (symbols == NULL) return -1;
+    if (type == R_X86_64_DTPOFF64) {
+        *place = symbol->st_value + (uint64_t)entry->r_addend;
+        return 0;
+    }
+    if (type != R_X86_64_64 && type != R_X86_64_GLOB_DAT && type != R_X86_64_JUMP_SLOT) return -1;
+    if (find_symbol(image, symbol, place) != 0) return -1;
+    if (type == R_X86_64_64) *place += (uint64_t)entry->r_addend;
+    return 0;
+}
+
+/* Make the image's own pointers absolute. It runs first, so nothing in it may use one. */
 static int relocate(uintptr_t image)
 {
     const Elf64_Phdr *dynamic = segment(PT_DYNAMIC);
     if (dynamic == NULL) return 0;
-    const Elf64_Rela *entry = NULL;
-    size_t size = 0;
+    uint64_t tags[DT_JMPREL + 1] = {0};
     for (const Elf64_Dyn *tag = (const Elf64_Dyn *)(image + dynamic->p_vaddr);
-         tag->d_tag != DT_NULL; tag++) {
-        if (tag->d_tag == DT_RELA) entry = (const Elf64_Rela *)(image + tag->d_un.d_ptr);
-        if (tag->d_tag == DT_RELASZ) size = tag->d_un.d_val;
-    }
-    for (size_t i = 0; i < size / sizeof *entry; i++) {
-        if (ELF64_R_TYPE(entry[i].r_info) != R_X86_64_RELATIVE) return -1;
-        *(uint64_t *)(image + entry[i].r_offset) = image + (uint64_t)entry[i].r_addend;
-    }
+         tag->d_tag != DT_NULL; tag++)
+        if ((uint64_t)tag->d_tag <= DT_JMPREL) tags[tag->d_tag] = tag->d_un.d_val;
+    const Elf64_Sym *symbols = tags[DT_SYMTAB] ? (void *)(image + tags[DT_SYMTAB]) : NULL;
+    const Elf64_Rela *data = (const Elf64_Rela *)(image + tags[DT_RELA]);
+    const Elf64_Rela *calls = (const Elf64_Rela *)(image + tags[DT_JMPREL]);
+    for (size_t i = 0; i < tags[DT_RELASZ] / sizeof *data; i++)
+        if (apply(image, data + i, symbols) != 0) return -1;
+    for (size_t i = 0; i < tags[DT_PLTRELSZ] / sizeof *calls; i++)
+        if (apply(image, calls + i, symbols) != 0) return -1;
     return 0;
 }
 

@@ -54,9 +54,12 @@ int tee_libc_start(void *heap, size_t heap_size);
 void tee_libc_start_thread(struct thread_data *thread);
 void tee_libc_exit(void);
 
-/* Tell the crypto library, if it is linked, of the host's CPUID leaves 0 to 7; before any of the
-   enclave's own code runs. */
-void tee_crypto_start(const uint32_t cpuid[8][4], uint64_t xfrm) __attribute__((__weak__));
+/* What is used if it is linked. Hidden, so that it is settled at link time. */
+#define TEE_OPTIONAL __attribute__((__weak__, __visibility__("hidden")))
+
+/* Tell the crypto library of the host's CPUID leaves 0 to 7; before any of the enclave's own code
+   runs. */
+TEE_OPTIONAL void tee_crypto_start(const uint32_t cpuid[8][4], uint64_t xfrm);
 
 /* This TCS's thread data, NULL before its first ECALL; volatile, as that ECALL changes it. */
 static inline struct thread_data *tee_thread(void)
