@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
+from ensconce.crypto import generate_signing_key
 from ensconce.sdk.sdk_tree import sdk_tree
 from ensconce.sdk.toolchain import CompileFlags, Toolchain
 from ensconce.sdk.toolchain_cxx import for_cxx
@@ -25,6 +27,18 @@ _HEADERS = tuple((Path(__file__).parent / "cxx" / "headers.txt").read_text().spl
 @pytest.fixture(scope="module")
 def sdk(toolchain: Toolchain) -> Path:
     return sdk_tree(toolchain)
+
+
+@pytest.fixture(scope="module")
+def key_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    private = generate_signing_key().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path = tmp_path_factory.mktemp("key") / "key.pem"
+    path.write_bytes(private)
+    return path
 
 
 @pytest.fixture
@@ -58,13 +72,11 @@ def _run(command: list[str], folder: Path, environment: Mapping[str, str]) -> st
 
 @pytest.mark.parametrize("standard", ["c++11", "c++17", "c++20"])
 def test_a_project_builds_and_runs_without_a_change(
-    tmp_path: Path, environment: Mapping[str, str], standard: str
+    tmp_path: Path, environment: Mapping[str, str], key_file: Path, standard: str
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(_PROJECT, project)
-    key = tmp_path / "key.pem"
-    _run(["openssl", "genrsa", "-3", "-out", str(key), "3072"], tmp_path, environment)
-    _run(["make", f"KEY={key}", f"STD={standard}"], project, environment)
+    _run(["make", f"KEY={key_file}", f"STD={standard}"], project, environment)
     assert _run(["./app", "enclave.signed.so"], project, environment).splitlines() == _SAID
 
 
