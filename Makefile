@@ -51,8 +51,10 @@ soak: $(VENV)/.ready ## the tests that take minutes
 docs: $(VENV)/.ready ## check that what the documents show is true
 	@$(BIN)/python -m pytest tests/docs
 
-package: $(VENV)/.ready ## build the wheel
-	@$(BIN)/python -m pip wheel -q --no-deps -w dist .
+package: $(VENV)/.ready ## build the wheel, with the trusted libraries in it
+	@$(BIN)/python -c 'from ensconce.sdk.prebuilt import write_prebuilt; write_prebuilt()'
+	@rm -rf build && $(BIN)/python -m pip wheel -q --no-deps -w dist .
+	@rm -rf src/ensconce/sdk/prebuilt
 
 ci: lint test ## what .ci/run calls
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from ensconce.errors import ToolchainError
 
 __all__ = [
+    "PREBUILT",
     "ZIG_VERSION",
     "CompileFlags",
     "Toolchain",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+# What a wheel brings along, each file in a folder named by a hash; `make package` writes it.
+PREBUILT = Path(__file__).parent / "prebuilt"
 
 # Later releases have parts of musl in Zig, with their system calls inline.
 ZIG_VERSION = "0.14.1"
@@ -299,13 +303,18 @@ class Toolchain:
         return whole.read_bytes()
 
     def cached(self, name: str, ingredients: Iterable[bytes]) -> Path:
-        """Return the path in the cache for a file made of `ingredients`, there or not."""
+        """Return the path for a file made of `ingredients`: the package's, or the cache's.
+
+        In the cache it is there or not.
+        """
         digest = hashlib.sha256(ZIG_VERSION.encode())
         for part in (*self.target(), *COMMON_FLAGS):
             digest.update(part.encode() + b"\0")
         for ingredient in ingredients:
             digest.update(hashlib.sha256(ingredient).digest())
-        return self.cache / "sdk" / digest.hexdigest()[:32] / name
+        place = Path(digest.hexdigest()[:32]) / name
+        prebuilt = PREBUILT / place
+        return prebuilt if prebuilt.exists() else self.cache / "sdk" / place
 
     def cached_folder(
         self, name: str, ingredients: Iterable[bytes], make: Callable[[Path], None]

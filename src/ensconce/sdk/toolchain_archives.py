@@ -243,7 +243,10 @@ def _crypto(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
     headers = (own, INCLUDE, TRUSTED / "trts")
     objects = crypto_objects(toolchain, folder, own, headers, RUNTIME_FLAGS)
     roots = (*_crypto_functions(), "tee_crypto_start")
-    return [("tcrypto.o", toolchain.combine(objects, roots, folder))]
+    c_code = [(name, content) for name, content in objects if name.endswith(".c")]
+    # Assembly stays apart: each file is one section, which a link takes or leaves.
+    assembly = [(name, content) for name, content in objects if not name.endswith(".c")]
+    return [("tcrypto.o", toolchain.combine(c_code, roots, folder)), *assembly]
 
 
 def _cxx(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:

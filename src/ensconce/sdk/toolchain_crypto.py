@@ -17,7 +17,7 @@ from pathlib import Path
 from ensconce.errors import ToolchainError
 from ensconce.sdk.toolchain import CompileFlags, Toolchain
 
-__all__ = ["SOURCE_HASH", "crypto_objects", "crypto_source"]
+__all__ = ["SOURCE_HASH", "crypto_license", "crypto_objects", "crypto_source"]
 
 _PACKAGE, _VERSION = "awscrt", "0.38.1"
 _FILE = f"{_PACKAGE}-{_VERSION}.tar.gz"
@@ -127,6 +127,16 @@ def _extract(package: Path, folder: Path) -> Path:
     except (tarfile.TarError, OSError, EOFError) as error:
         raise ToolchainError(f"Could not unpack {package}: {error}") from error
     return root
+
+
+def crypto_license(toolchain: Toolchain) -> bytes:
+    """Return the terms that AWS-LC comes under."""
+    package = crypto_source(toolchain)
+    with tarfile.open(package, "r:gz") as archive:
+        content = archive.extractfile(f"{_ROOT}LICENSE")
+        if content is None:
+            raise ToolchainError(f"{package} has no license of AWS-LC")
+        return content.read()
 
 
 def _drop_credits(path: Path) -> None:
