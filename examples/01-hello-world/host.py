@@ -6,35 +6,22 @@ Run it with `python host.py`; it needs no SGX processor. Everything it makes is 
 
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-
 from ensconce import enclave
-from ensconce.crypto import generate_signing_key
 from ensconce.isa.report import Report
 from ensconce.sdk.build import build
-from ensconce.sdk.sign import load_signing_key, read_config, sign
+from ensconce.sdk.sign import SigningKey, load_signing_key, make_signing_key, read_config, sign
 
 HERE = Path(__file__).parent
 BUILD = HERE / "build"
 
 
-def signing_key() -> Path:
-    """Return the file of this example's own key, made on the first run.
+def signing_key() -> SigningKey:
+    """Return this example's own key, made on the first run.
 
     What it signs, it vouches for: sealed data belongs to its hash, MRSIGNER. Keep yours safe.
     """
     path = BUILD / "signing-key.pem"
-    if not path.exists():
-        key = generate_signing_key()
-        path.touch(mode=0o600)
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-    return path
+    return load_signing_key(path) if path.exists() else make_signing_key(path)
 
 
 def signed_enclave() -> Path:
@@ -42,12 +29,7 @@ def signed_enclave() -> Path:
     BUILD.mkdir(exist_ok=True)
     image = build([HERE / "enclave.c"], HERE / "enclave.edl", BUILD / "enclave.so")
     signed = BUILD / "enclave.signed.so"
-    sign(
-        image,
-        signed,
-        load_signing_key(signing_key()),
-        config=read_config(HERE / "enclave.config.xml"),
-    )
+    sign(image, signed, signing_key(), config=read_config(HERE / "enclave.config.xml"))
     return signed
 
 

@@ -187,3 +187,22 @@ def test_a_source_date_that_is_none_is_refused(
 def test_dump_prints_the_metadata(shop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(capsys, "dump", "--enclave", shop.signed)
     assert len(str(found["sigstruct"])) == 2 * 1808
+
+
+def test_a_made_key_is_its_owners_alone_and_signs(
+    shop: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, out = shop.folder / "made.pem", shop.folder / "made.so"
+    assert run(cli, ["enclave", "key", str(key), "--json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert key.stat().st_mode & 0o777 == 0o600
+    enclave = ["--enclave", str(shop.unsigned), "--key", str(key), "--out", str(out)]
+    assert run(cli, ["enclave", "sign", *enclave, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["mr_signer"] == made["mr_signer"]
+
+
+def test_a_key_is_never_overwritten(shop: Workshop, capsys: pytest.CaptureFixture[str]) -> None:
+    before = shop.key.read_bytes()
+    assert run(cli, ["enclave", "key", str(shop.key)]) == 3
+    assert "is there already" in capsys.readouterr().err
+    assert shop.key.read_bytes() == before

@@ -20,6 +20,7 @@ enclave_file = click.argument(
 @click.group(
     cls=LazyGroup,
     lazy={
+        "key": "ensconce.cli.sign:key",
         "sign": "ensconce.cli.sign:sign",
         "gendata": "ensconce.cli.sign:gendata",
         "catsig": "ensconce.cli.sign:catsig",

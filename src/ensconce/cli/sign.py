@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`ensconce enclave sign`, `gendata`, `catsig`, `dump`, and the drop-in `sgx_sign`."""
+"""`ensconce enclave key`, `sign`, `gendata`, `catsig`, `dump`, and the drop-in `sgx_sign`."""
 
 import datetime
 import functools
@@ -19,7 +19,7 @@ from ensconce.image.source import map_file
 from ensconce.isa.sigstruct import SigStruct
 from ensconce.sdk import sign as signing
 
-__all__ = ["catsig", "dump", "gendata", "main_sgx_sign", "sgx_sign", "sign"]
+__all__ = ["catsig", "dump", "gendata", "key", "main_sgx_sign", "sgx_sign", "sign"]
 
 _MAX_SMALL_FILE = 1 << 16
 
@@ -183,6 +183,22 @@ def dump(enclave: Path, cssfile: Path | None, *, as_json: bool) -> None:
         css = bytes(sigstruct)
         replace_file(cssfile, lambda put: put(css), mode=0o644)
     emit({"metadata": text, "sigstruct": bytes(sigstruct)}, as_json=as_json, text=lambda _: text)
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@json_option
+def key(file: Path, *, as_json: bool) -> None:
+    """Make a signing key, RSA-3072 with exponent 3, in a file that only you can read.
+
+    What it signs, it vouches for, and what is sealed to it only its enclaves open: keep it safe.
+
+    \b
+    Example:
+      ensconce enclave key signing-key.pem
+    """
+    made = signing.make_signing_key(file)
+    emit({"key": file, "mr_signer": made.mr_signer}, as_json=as_json)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

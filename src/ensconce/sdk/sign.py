@@ -6,6 +6,8 @@ was made elsewhere; `sign` does both with a key, or with a signer that has one.
 """
 
 import datetime
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +15,14 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
 
+from ensconce.crypto import RSA_BYTES, generate_signing_key
 from ensconce.errors import ConfigError, VerificationError
 from ensconce.image.builder import bcd_date
 from ensconce.image.config import EnclaveConfig, parse_config
@@ -43,6 +49,7 @@ __all__ = [
     "gendata",
     "load_public_key",
     "load_signing_key",
+    "make_signing_key",
     "read_config",
     "run",
     "sign",
@@ -66,6 +73,12 @@ class SigningKey:
 
     public: rsa.RSAPublicKey
     signer: Signer
+
+    @property
+    def mr_signer(self) -> bytes:
+        """MRSIGNER of the enclaves that it signs."""
+        modulus = self.public.public_numbers().n
+        return hashlib.sha256(modulus.to_bytes(RSA_BYTES, "little")).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +191,25 @@ def load_signing_key(path: Path, *, password: bytes | None = None) -> SigningKey
     if not isinstance(key, rsa.RSAPrivateKey):
         raise ConfigError(f"{path} holds no RSA key; enclaves are signed with RSA-3072")
     check_signing_key(key, source=str(path))
+    return SigningKey(key.public_key(), key_signer(key))
+
+
+def make_signing_key(path: Path) -> SigningKey:
+    """Make a new signing key and write it to a file for its owner alone, in PEM without a password.
+
+    Raises `ConfigError` where the file is there already: a key that is lost is lost with all
+    that was sealed to it.
+    """
+    key = generate_signing_key()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as stream:
+            stream.write(pem)
+    except FileExistsError:
+        raise ConfigError(
+            f"{path} is there already, and a key is not overwritten; move it away or name another"
+        ) from None
     return SigningKey(key.public_key(), key_signer(key))
 
 
