@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each example, copied to a folder of its own and run as its README says; what it tells is true."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ensconce.sdk.toolchain import cache_folder
+
+pytest.importorskip("ziglang", reason="the toolchain's wheel is not installed")
+
+_EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's home, with an emulated platform of its own."""
+    return tmp_path_factory.mktemp("home")
+
+
+def _copy(home: Path, name: str) -> Path:
+    ignored = shutil.ignore_patterns("build", "__pycache__")
+    return shutil.copytree(_EXAMPLES / name, home / name, ignore=ignored)
+
+
+def _run(folder: Path) -> str:
+    environment = os.environ | {
+        "ENSCONCE_BACKEND": "emulated",
+        "ENSCONCE_CACHE": str(cache_folder()),
+        "ENSCONCE_PLATFORM": str(folder.parent / "platform"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    command = [sys.executable, "host.py"]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def sealed_state(home: Path) -> Path:
+    return _copy(home, "03-sealed-state")
+
+
+@pytest.fixture(scope="module")
+def sealed_runs(sealed_state: Path) -> tuple[str, str]:
+    return _run(sealed_state), _run(sealed_state)
+
+
+def test_sealed_state_survives_restarts_of_enclave_and_host(sealed_runs: tuple[str, str]) -> None:
+    first, second = sealed_runs
+    assert "1. No state yet, so the counter starts at 0\n   counted to 3;" in first
+    assert "2. After a restart the state is accepted\n   counted to 4\n" in first
+    assert "1. The state of an earlier run is accepted\n   counted to 8;" in second
+
+
+def test_sealed_state_is_read_after_an_upgrade_and_not_after_a_downgrade(
+    sealed_runs: tuple[str, str],
+) -> None:
+    first, _ = sealed_runs
+    assert "3. Version 2 finds version 1's state accepted\n   counted to 5" in first
+    assert re.search(r"4\. Version 1 finds version 2's .* SGX_ERROR_INVALID_ISVSVN", first)
+
+
+def test_sealed_state_that_was_changed_cut_or_is_anothers_is_refused(
+    sealed_runs: tuple[str, str],
+) -> None:
+    first, _ = sealed_runs
+    assert re.search(r"A changed bit is refused: SGX_ERROR_MAC_MISMATCH", first)
+    assert re.search(r"half a file is refused: SGX_ERROR_INVALID_PARAMETER", first)
+    assert re.search(r"another signer's .* refused: SGX_ERROR_MAC_MISMATCH", first)
+
+
+def test_an_old_sealed_state_is_refused_within_a_run_only(sealed_runs: tuple[str, str]) -> None:
+    first, _ = sealed_runs
+    assert "while the enclave runs, is refused: this state is older" in first
+    assert "the same old state after a restart is accepted" in first
+
+
+def test_the_sealed_states_keys_are_their_owners_alone(
+    sealed_runs: tuple[str, str], sealed_state: Path
+) -> None:
+    assert sealed_runs
+    keys = list((sealed_state / "build").glob("*.pem"))
+    assert {key.name for key in keys} == {"signer.pem", "stranger.pem"}
+    assert {key.stat().st_mode & 0o777 for key in keys} == {0o600}
