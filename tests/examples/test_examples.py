@@ -90,3 +90,29 @@ def test_the_sealed_states_keys_are_their_owners_alone(
     keys = list((sealed_state / "build").glob("*.pem"))
     assert {key.name for key in keys} == {"signer.pem", "stranger.pem"}
     assert {key.stat().st_mode & 0o777 for key in keys} == {0o600}
+
+
+@pytest.fixture(scope="module")
+def attestation(home: Path) -> str:
+    return _run(_copy(home, "04-local-attestation"))
+
+
+def test_attested_enclaves_exchange_secrets(attestation: str) -> None:
+    assert "1. The two enclaves have proved to each other who they are" in attestation
+    assert "2. A secret, accepted: the host saw only" in attestation
+    assert "each has the other's secret: True" in attestation
+
+
+def test_attested_enclaves_refuse_what_the_host_changed_or_played_back(attestation: str) -> None:
+    for refusal in (
+        "the same packet again is refused, replayed",
+        "sent back to its sender it is refused, SGX_ERROR_MAC_MISMATCH",
+        "A packet with one bit changed is refused, SGX_ERROR_MAC_MISMATCH",
+        "A changed message of the attestation is refused, SGX_ERROR_UNEXPECTED",
+    ):
+        assert refusal in attestation
+
+
+def test_attested_enclaves_refuse_another_signers_on_either_side(attestation: str) -> None:
+    assert "by another signer is refused, genuine, and a stranger" in attestation
+    assert "would talk to anybody is refused, genuine, and a stranger" in attestation

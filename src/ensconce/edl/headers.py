@@ -64,6 +64,10 @@ HEADER_TYPES: Mapping[str, HeaderType] = MappingProxyType(
         # Structures, as the manual and the SDK's headers lay them out
         "sgx_attributes_t": _structure(16, 8),
         "sgx_cpu_svn_t": _structure(16, 1),
+        "sgx_dh_msg1_t": _structure(576, 1),
+        "sgx_dh_msg2_t": _structure(512, 1),
+        "sgx_dh_msg3_t": _structure(452, 1),
+        "sgx_dh_session_enclave_identity_t": _structure(260, 1),
         "sgx_ec256_private_t": _structure(32, 1),
         "sgx_ec256_public_t": _structure(64, 1),
         "sgx_ec256_signature_t": _structure(64, 4),
