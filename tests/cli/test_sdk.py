@@ -34,8 +34,12 @@ def test_edger8r_names_the_place_of_a_fault_and_writes_nothing(
     assert not list(edl.parent.glob("small_*"))
 
 
-def test_stub_prints_python_types(edl: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(cli, ["sdk", "stub", str(edl)]) == 0
+def test_stub_prints_python_types_of_a_file_here_with_its_imports(
+    edl: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (edl.parent / "outer.edl").write_text('enclave { from "small.edl" import *; };')
+    monkeypatch.chdir(edl.parent)
+    assert run(cli, ["sdk", "stub", "outer.edl"]) == 0
     assert "def add(self, a: int, b: int, /) -> int:" in capsys.readouterr().out
 
 

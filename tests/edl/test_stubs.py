@@ -17,7 +17,8 @@ EDL = """enclave {
     trusted {
         public int scalars(uint8_t a, double b, bool c, enum e d, e d2, struct s f, size_t is);
         public void pointers([in, size=4] void* a, [out] int b[4], [user_check] void* c,
-            [in, string] char* d, [in, out, string] char* self, sgx_key_128bit_t k);
+            [in, string] char* d, [in, out, string] char* self, sgx_key_128bit_t k,
+            [in, out] struct s* f);
         public void* lambda();
     };
     untrusted {
@@ -42,7 +43,7 @@ def test_ecalls_take_what_python_has_for_each_kind() -> None:
     )
     assert found["pointers"] == (
         "(self, a: _Readable | None, b: _Writable | None, c: int, d: str | _Readable | None, "
-        "self_: _Writable | None, k: bytes, /) -> None"
+        "self_: _Writable | None, k: bytes, f: _Struct | _Writable | None, /) -> None"
     )
     assert found["lambda_"] == "(self, /) -> int"
 

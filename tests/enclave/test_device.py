@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ensconce.enclave import KernelDevice, default_device
+from ensconce.enclave import KernelDevice, default_device, emulated_device
 from ensconce.enclave.device import dynamic_memory
 from ensconce.errors import ConfigError, DeviceError
 from ensconce.isa.cpuid import CpuidFeatures
@@ -58,3 +58,14 @@ def test_dynamic_memory_takes_processor_and_driver(processor: Processor) -> None
         old.cpuid.sections,
     )
     assert not dynamic_memory(DriverModel(old))
+
+
+def test_an_emulated_device_has_the_epc_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ENSCONCE_PLATFORM", str(tmp_path / "private" / "platform"))
+    device = emulated_device(epc_size=3 << 20)
+    assert device.cpuid.epc_size == 3 << 20
+    device.close()
+    with pytest.raises(ConfigError, match="an EPC of 1000 bytes can't be"):
+        emulated_device(epc_size=1000)

@@ -121,6 +121,36 @@ def test_a_pointer_without_size_stands_for_one_element() -> None:
     assert value.value == 7
 
 
+def test_a_structure_without_pointers_goes_from_a_dict_and_comes_back_in_it() -> None:
+    recorder = Recorder(8)
+    interface = edl.loads(
+        "enclave { struct p { int8_t x; int y; }; trusted {"
+        " public void f([in, out] struct p* one); public void g([in, count=2] struct p* two); }; };"
+    )
+    types = Types(interface)
+    first = compile_ecall(interface.ecalls[0], 3, types, lambda: recorder)
+    second = compile_ecall(interface.ecalls[1], 3, types, lambda: recorder)
+    seen: list[bytes] = []
+
+    def answer(ms: memoryview) -> None:
+        (address,) = struct.unpack("<Q", ms)
+        view = _core.view(address, 16)
+        seen.append(bytes(view))
+        struct.pack_into("<b3xi", view, 0, 9, 10)
+
+    recorder.answer = answer
+    values = {"x": -1, "y": 7}
+    first(values)
+    assert (struct.unpack_from("<b3xi", seen[0]), values) == ((-1, 7), {"x": 9, "y": 10})
+    second([{"x": 1}, {"y": 2}])
+    assert struct.unpack("<b3xib3xi", seen[1]) == (1, 0, 0, 2)
+    first(bytearray(8))
+    with pytest.raises(TypeError, match="struct p has no member z"):
+        first({"z": 1})
+    with pytest.raises(ValueError, match="takes 2 structures, not 1"):
+        second([{"x": 1}])
+
+
 def test_nothing_is_written_back_when_the_ecall_fails() -> None:
     recorder, target = Recorder(), bytearray(b"before")
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import ensconce
+from ensconce import edl
+from ensconce.edl.stubs import stub
 from ensconce.sdk.toolchain import cache_folder
 
 pytest.importorskip("ziglang", reason="the toolchain's wheel is not installed")
@@ -116,3 +119,81 @@ def test_attested_enclaves_refuse_what_the_host_changed_or_played_back(attestati
 def test_attested_enclaves_refuse_another_signers_on_either_side(attestation: str) -> None:
     assert "by another signer is refused, genuine, and a stranger" in attestation
     assert "would talk to anybody is refused, genuine, and a stranger" in attestation
+
+
+@pytest.fixture(scope="module")
+def python_host(home: Path) -> str:
+    return _run(_copy(home, "05-python-host"))
+
+
+def test_the_python_host_passes_every_kind_of_parameter(python_host: str) -> None:
+    for line in (
+        "[in]       checksum of bytes: 0x17862",
+        "[out]      pattern: 0001020304050607",
+        "[in, out]  reversed: [3, 2, 1]",
+        "42 / 5 is 8, with status 0",
+        "42 / 0 is SGX_ERROR_INVALID_PARAMETER",
+        "letters: 9",
+        "LOUD",
+        "moved to {'x': 11, 'y': 9}",
+        "span of a list: 7",
+        "with ctypes: (6, 7)",
+        "sum of shared memory: 6",
+        "sum of pinned bytes: 11",
+    ):
+        assert line in python_host
+
+
+def test_the_python_host_refuses_wrong_arguments_and_addresses_inside(python_host: str) -> None:
+    for refusal in (
+        "refused    checksum(data) takes 4 bytes, and was given 3",
+        "refused    pattern(target) takes a writable buffer",
+        "refused    divide(left) takes int32_t",
+        "an address inside: SGX_ERROR_INVALID_PARAMETER",
+    ):
+        assert refusal in python_host
+
+
+def test_the_python_host_is_called_out_to_and_calls_in_again(python_host: str) -> None:
+    for line in (
+        "OCALL      answered: 20",
+        "nested ECALLs: 5 deep",
+        "what it raised is the cause: LookupError('no answer to this one')",
+        "a private ECALL: SGX_ERROR_ECALL_NOT_ALLOWED",
+    ):
+        assert line in python_host
+
+
+def test_the_python_host_meets_the_limits_of_threads_and_memory(python_host: str) -> None:
+    for line in (
+        "met inside: [4, 4, 4, 4]",
+        "one more: all 4 TCSs are in use",
+        "afterwards: 24 calls have been answered",
+        "12 MiB used in 8 MiB of EPC: 12 MiB are right",
+        "64 MiB in a heap of 16: SGX_ERROR_OUT_OF_MEMORY",
+        "64 KiB of EPC: EADD was refused: the EPC is too small",
+    ):
+        assert line in python_host
+
+
+def test_the_python_host_recovers_from_crash_and_loss(python_host: str) -> None:
+    assert python_host.count("crash      #PF (page fault) writing address 0x8 in crash+") == 2
+    assert "closed     was closed; load it again" in python_host
+    assert "lost       lost its memory" in python_host
+    assert "the second time it works: 42" in python_host
+
+
+def test_the_python_hosts_types_are_those_of_its_edl() -> None:
+    folder = _EXAMPLES / "05-python-host"
+    interface = edl.loads((folder / "enclave.edl").read_text(), "enclave")
+    assert stub(interface) == (folder / "interface.pyi").read_text()
+
+
+def test_the_python_host_passes_a_strict_type_check(tmp_path: Path) -> None:
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    source = str(Path(ensconce.__file__).parents[1])
+    environment = os.environ | {"MYPYPATH": source, "MYPY_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "mypy", "--config-file=", "--strict", "host.py"]
+    folder = _copy(tmp_path, "05-python-host")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -29,10 +29,16 @@ def stub(interface: Interface, headers: Mapping[str, HeaderType] = HEADER_TYPES)
     """
     lines = [
         f"# Made from {interface.name}.edl by ensconce; changes here will be lost.",
-        "from typing import Protocol",
+        "import ctypes",
+        "from array import array",
+        "from typing import Any, Protocol",
         "",
-        "_Readable = bytes | bytearray | memoryview",
-        "_Writable = bytearray | memoryview",
+        "_Writable = (",
+        "    bytearray | memoryview | array[Any] | ctypes.Array[Any] | ctypes.Structure",
+        "    | ctypes.Union | ctypes._SimpleCData[Any]",
+        ")",
+        "_Readable = bytes | _Writable",
+        "_Struct = dict[str, Any] | list[dict[str, Any]]  # by the members' names",
         "",
         "class Ecalls(Protocol):",
         *_methods(interface, interface.ecalls, headers, incoming=False),
@@ -93,9 +99,11 @@ def _annotation(
     writes = item.direction & Direction.OUT
     if incoming:
         return "memoryview | None" if writes else "str | None" if item.is_text else "bytes | None"
-    if writes:
-        return "_Writable | None"
-    return "str | _Readable | None" if item.is_text else "_Readable | None"
+    buffer = "_Writable | None" if writes else "_Readable | None"
+    if item.is_text:
+        return buffer if writes else f"str | {buffer}"
+    defined = not item.pointee.stars and interface.structure(item.pointee) is not None
+    return f"_Struct | {buffer}" if defined else buffer
 
 
 def _value(interface: Interface, of: Type, headers: Mapping[str, HeaderType]) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load and run an enclave from Python, on the kernel's SGX driver or on the emulated processor."""
 
-from ensconce.enclave.device import Device, KernelDevice, default_device
+from ensconce.enclave.device import Device, KernelDevice, default_device, emulated_device
 from ensconce.enclave.enclave import Enclave, load
 from ensconce.enclave.memory import Untrusted, pinned
 from ensconce.enclave.pool import ThreadPolicy
@@ -16,6 +16,7 @@ __all__ = [
     "Untrusted",
     "default_device",
     "describe",
+    "emulated_device",
     "load",
     "pinned",
 ]

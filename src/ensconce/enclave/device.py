@@ -22,7 +22,7 @@ from ensconce.machine.driver import DriverModel
 from ensconce.machine.identity import load_or_create
 from ensconce.machine.processor import Processor
 
-__all__ = ["Device", "KernelDevice", "default_device", "dynamic_memory"]
+__all__ = ["Device", "KernelDevice", "default_device", "dynamic_memory", "emulated_device"]
 
 ENCLAVE_NODE = Path("/dev/sgx_enclave")
 PROVISION_NODE = Path("/dev/sgx_provision")
@@ -180,7 +180,18 @@ def default_device(backend: str = "") -> Device:
         )
     if backend == "hardware" or (not backend and os.access(ENCLAVE_NODE, os.R_OK | os.W_OK)):
         return KernelDevice()
-    return DriverModel(_processor())
+    return emulated_device()
+
+
+def emulated_device(*, epc_size: int | None = None) -> DriverModel:
+    """Return a device of the emulated processor for a new enclave.
+
+    With `epc_size`, in bytes, it belongs to a processor of its own with that much EPC, on the same
+    platform: what was sealed opens there too. Its `lose()` is a power transition.
+    """
+    if epc_size is None:
+        return DriverModel(_processor())
+    return DriverModel(Processor(load_or_create(), epc_size=epc_size))
 
 
 @cache

@@ -2,7 +2,8 @@
 """Python functions for the ECALLs of an EDL file, each compiled once for its own parameters.
 
 What a caller passes: numbers by value; bytes for [in]; a writable buffer, filled in place, for
-[out] and [in, out]; str or bytes for [string]; an address for [user_check]; None for NULL.
+[out] and [in, out]; a dict for a pointer to a structure of the EDL's, or a list of them; str or
+bytes for [string]; an address for [user_check]; None for NULL.
 """
 
 import inspect
@@ -238,13 +239,23 @@ def _stage(ecall: Ecall, item: Parameter, types: Types) -> Stage:
     write = Direction.OUT in item.direction
     if item.is_text:
         return _text_stage(item, where, write=write)
-    size = extent(ecall, item, types)
-    deep = types.interface.deep_structure(item)
-    codec = None
-    if deep is not None:
-        codec = StructureCodec(deep, types, types.sizeof(item.pointee))
     read = Direction.IN in item.direction
-    return _buffer_stage(size, codec, where, read=read, write=write)
+    size = extent(ecall, item, types)
+    return _buffer_stage(size, _codec(item, types), where, read=read, write=write)
+
+
+def _codec(item: Parameter, types: Types) -> StructureCodec | None:
+    """Return what packs mappings for a pointer to a structure of the EDL's, None for any other."""
+    deep = types.interface.deep_structure(item)
+    if deep is not None:
+        return StructureCodec(deep, types, types.sizeof(item.pointee))
+    flat = None if item.pointee.stars else types.interface.structure(item.pointee)
+    if flat is None or flat.deep_members:
+        return None
+    try:
+        return StructureCodec(flat, types, types.sizeof(item.pointee))
+    except FormatError:
+        return None  # a member's size is not told: it takes bytes
 
 
 def _encoded(encode: Callable[[Any], Any], where: str) -> Stage:
