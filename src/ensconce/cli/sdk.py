@@ -12,6 +12,7 @@ from ensconce.edl import stubs
 from ensconce.edl.files import load_file
 from ensconce.sdk import edger8r as edger8r_tool
 from ensconce.sdk.build import build as build_enclave
+from ensconce.sdk.new import Host, Language, new_project
 from ensconce.sdk.sdk_tree import sdk_tree
 
 __all__ = ["main_edger8r", "sdk"]
@@ -27,6 +28,29 @@ def sdk() -> None:
     Example:
       ensconce sdk build enclave.c --edl enclave.edl --out enclave.so
     """
+
+
+@sdk.command()
+@click.argument("name", type=click.Path(path_type=Path))
+@click.option(
+    "--language", type=click.Choice([*map(str, Language)]), default="c", show_default=True
+)
+@click.option("--host", type=click.Choice([*map(str, Host)]), default="python", show_default=True)
+@json_option
+def new(name: Path, language: str, host: str, *, as_json: bool) -> None:
+    """Write a new project: an enclave, its host, tests, and a Makefile.
+
+    \b
+    Example:
+      ensconce sdk new hello && make -C hello run
+    """
+    files = new_project(name, language=Language(language), host=Host(host))
+    facts = {"project": name, "language": language, "host": host, "files": files}
+    emit(
+        facts,
+        as_json=as_json,
+        text=lambda _: f"{name} is ready: `make -C {name} run` builds and runs it",
+    )
 
 
 @sdk.command()
