@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ensconce import enclave
-from ensconce.enclave import Enclave, Untrusted
+from ensconce.enclave import Enclave, Status, Untrusted
 from ensconce.errors import (
     DeviceError,
     EnclaveCrashed,
@@ -89,7 +89,8 @@ def buffers(it: "Ecalls") -> None:
     quotient = ctypes.c_int32()  # a single number comes back in one of ctypes
     status = it.divide(42, 5, quotient)
     print(f"           42 / 5 is {quotient.value}, with status {status}")
-    print(f"           42 / 0 is {enclave.describe(it.divide(42, 0, quotient)).split(':')[0]}")
+    status = it.divide(42, 0, quotient)
+    print(f"           42 / 0 is refused: {enclave.describe(status)}")
 
 
 def wrong_arguments(it: "Ecalls") -> None:
@@ -137,7 +138,7 @@ def memory_outside(it: "Ecalls", loaded: Enclave) -> None:
         it.sum(pin.address, pin.size, total)
     print(f"           sum of pinned bytes: {total.value}")
     status = it.sum(loaded.base, 16, total)
-    print(f"           an address inside: {enclave.describe(status).split(':')[0]}")
+    print(f"           an address inside is refused: {Status(status).name}")
 
 
 def calls_out(it: "Ecalls") -> None:
@@ -151,7 +152,7 @@ def calls_out(it: "Ecalls") -> None:
     try:
         it.deeper(1)
     except EnclaveError as error:
-        print(f"           a private ECALL: {str(error).split('with ')[1].split(':')[0]}")
+        print(f"           a private ECALL is refused: {Status(error.status).name}")
 
 
 def threads(it: "Ecalls", host: Host) -> None:
@@ -165,7 +166,7 @@ def threads(it: "Ecalls", host: Host) -> None:
         try:
             it.answered()
         except OutOfThreads as error:
-            print(f"           one more: {str(error).split(': ', 1)[1]}")
+            print(f"           one more is refused: {error}")
         finally:
             host.go_on.set()
     print(f"           afterwards: {it.answered()} calls have been answered")
@@ -178,11 +179,11 @@ def crash(file: Path) -> None:
             try:
                 broken.crash()
             except EnclaveCrashed as error:
-                print(f"crash      {str(error).split('crashed: ')[1]}")
+                print(f"crash      {error}")
     try:
         broken.answered()
     except EnclaveLost as error:
-        print(f"closed     {str(error).split('signed.so ')[1]}")
+        print(f"closed     {error}")
 
 
 def with_recovery(start: Callable[[], Enclave], work: Callable[[Enclave], int]) -> int:
@@ -194,7 +195,7 @@ def with_recovery(start: Callable[[], Enclave], work: Callable[[Enclave], int]) 
         with start() as it:
             return work(it)
     except EnclaveLost as error:
-        print(f"lost       {str(error).split('signed.so ')[1]}")
+        print(f"lost       {error}")
     with start() as it:
         return work(it)
 
@@ -225,11 +226,11 @@ def epc(file: Path) -> None:
         it.fill(12, total)
         print(f"EPC        12 MiB used in 8 MiB of EPC: {total.value >> 20} MiB are right")
         status = it.fill(64, total)
-        print(f"           64 MiB in a heap of 16: {enclave.describe(status).split(':')[0]}")
+        print(f"           64 MiB in a heap of 16 are refused: {Status(status).name}")
     try:
         enclave.load(file, edl=EDL, device=enclave.emulated_device(epc_size=16 << 12))
     except DeviceError as error:
-        print(f"           64 KiB of EPC: {str(error).split('signed.so')[-1].lstrip(' :')}")
+        print(f"           64 KiB of EPC are not enough: {error}")
 
 
 def main() -> None:
