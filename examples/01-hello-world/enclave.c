@@ -22,7 +22,7 @@ void greet(const char *name, char *greeting, size_t size)
     count();
     snprintf(line, sizeof line, "Hello from inside the enclave, %s!", name);
     print(line);
-    if (size != 0) snprintf(greeting, size, "Pleased to meet you, %s.", name);
+    if (greeting != NULL) snprintf(greeting, size, "Pleased to meet you, %s.", name);
 }
 
 int64_t add(int64_t left, int64_t right)
@@ -39,6 +39,7 @@ static int compare(const void *left, const void *right)
 size_t count_words(const char *text)
 {
     size_t words = 0, different = 0;
+    if (text == NULL) return 0; /* a pointer that the host passes may be NULL */
     char *copy = strdup(text), *rest = NULL;
     char **word = calloc(strlen(text) / 2 + 1, sizeof *word);
     count();
@@ -78,6 +79,7 @@ int unseal(const uint8_t *sealed, uint32_t sealed_size, uint8_t *secret, uint32_
 {
     const sgx_sealed_data_t *blob = (const sgx_sealed_data_t *)sealed;
     count();
+    if (sealed == NULL || written == NULL) return SGX_ERROR_INVALID_PARAMETER;
     *written = size;
     /* The lengths in the blob are the host's: they have to fit what it really passed. */
     if (sealed_size < sizeof *blob ||

@@ -46,7 +46,7 @@ int restore(const uint8_t *sealed, uint32_t size)
     uint8_t found_label[sizeof label];
     uint32_t length = sizeof found, label_length = sizeof found_label;
     /* The lengths in the blob are the host's: they have to fit what it really passed. */
-    if (size < sizeof *blob ||
+    if (sealed == NULL || size < sizeof *blob ||
         sgx_calc_sealed_data_size(sgx_get_add_mac_txt_len(blob), sgx_get_encrypt_txt_len(blob)) !=
             size)
         return SGX_ERROR_INVALID_PARAMETER;
@@ -68,6 +68,7 @@ int count(uint8_t *sealed, uint32_t size, uint64_t *now)
 {
     struct state next = state;
     if (state.format == 0) return SGX_ERROR_INVALID_STATE;
+    if (sealed == NULL || now == NULL) return SGX_ERROR_INVALID_PARAMETER;
     next.count++;
     /* To the signer (MRSIGNER): its enclaves of this product, at this ISVSVN or later, open it. */
     sgx_status_t status = sgx_seal_data(sizeof label, label, size_of(VERSION), (uint8_t *)&next,
@@ -80,6 +81,7 @@ int count(uint8_t *sealed, uint32_t size, uint64_t *now)
 
 int restored(uint64_t *times)
 {
+    if (times == NULL) return SGX_ERROR_INVALID_PARAMETER;
     *times = VERSION == 1 ? 0 : state.restored;
     return SGX_SUCCESS;
 }

@@ -63,7 +63,7 @@ int give(uint8_t *bytes, uint32_t size)
 {
     struct packet *packet = (struct packet *)bytes;
     if (!session.open) return SGX_ERROR_INVALID_STATE;
-    if (size != sizeof *packet) return SGX_ERROR_INVALID_PARAMETER;
+    if (packet == NULL || size != sizeof *packet) return SGX_ERROR_INVALID_PARAMETER;
     if (!has_secret) {
         if (sgx_read_rand(own_secret, sizeof own_secret) != SGX_SUCCESS)
             return SGX_ERROR_UNEXPECTED;
@@ -81,7 +81,7 @@ int take(const uint8_t *bytes, uint32_t size)
     const struct packet *packet = (const struct packet *)bytes;
     uint8_t secret[SECRET_SIZE];
     if (!session.open) return SGX_ERROR_INVALID_STATE;
-    if (size != sizeof *packet) return SGX_ERROR_INVALID_PARAMETER;
+    if (packet == NULL || size != sizeof *packet) return SGX_ERROR_INVALID_PARAMETER;
     if (packet->number != session.received + 1) return REPLAYED;
     struct nonce nonce = {session.other, packet->number};
     sgx_status_t status = sgx_rijndael128GCM_decrypt(

@@ -26,7 +26,7 @@ int answer_2(const sgx_dh_msg2_t *second, sgx_dh_msg3_t *third)
         sgx_dh_responder_proc_msg2(second, third, &exchange, &key, &initiator);
     if (status == SGX_SUCCESS) status = peer_accept(RESPONDER, &key, &initiator);
     /* A stranger gets no message 3, and so never learns that the key exchange worked. */
-    if (status != SGX_SUCCESS) memset(third, 0, sizeof *third);
+    if (status != SGX_SUCCESS && third != NULL) memset(third, 0, sizeof *third);
     memset_s(key, sizeof key, 0, sizeof key);
     return (int)status;
 }

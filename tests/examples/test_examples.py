@@ -13,6 +13,7 @@ import pytest
 import ensconce
 from ensconce import edl
 from ensconce.edl.stubs import stub
+from ensconce.enclave import emulated_device, load
 from ensconce.sdk.toolchain import cache_folder
 
 pytest.importorskip("ziglang", reason="the toolchain's wheel is not installed")
@@ -197,3 +198,54 @@ def test_the_python_host_passes_a_strict_type_check(tmp_path: Path) -> None:
     folder = _copy(tmp_path, "05-python-host")
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+class _Silent:
+    """A host whose OCALLs do nothing."""
+
+    def print(self, _text: str) -> None: ...
+
+    def answer(self, _question: str) -> int:
+        return 0
+
+    def read_name(self, _name: memoryview, _size: int) -> int:
+        return 0
+
+
+@pytest.mark.usefixtures("sealed_runs", "attestation", "python_host")
+@pytest.mark.parametrize(
+    ("example", "file", "interface", "left_out"),
+    [
+        ("01-hello-world", "enclave.signed.so", "enclave.edl", ()),
+        ("03-sealed-state", "v2.signer.so", "enclave.edl", ()),
+        ("04-local-attestation", "initiator.signer.so", "initiator.edl", ()),
+        ("04-local-attestation", "responder.signer.so", "responder.edl", ()),
+        (
+            "05-python-host",
+            "enclave.signed.so",
+            "enclave.edl",
+            ("crash", "hold", "meet", "descend", "deeper"),
+        ),
+    ],
+)
+def test_an_enclave_that_newcomers_copy_bears_null_pointers(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    example: str,
+    file: str,
+    interface: str,
+    left_out: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("ENSCONCE_PLATFORM", str(home / "platform"))
+    folder = home / example
+    if not folder.exists():
+        _run(_copy(home, example))
+    device = emulated_device(epc_size=64 << 20)
+    path = folder / interface
+    with load(folder / "build" / file, edl=path, ocalls=_Silent(), device=device) as enclave:
+        assert enclave.interface is not None
+        for ecall in enclave.interface.ecalls:
+            if ecall.name not in left_out:
+                values = [8 if item.by_value else None for item in ecall.parameters]
+                enclave.calls[ecall.name](*values)
+        assert enclave.gone is None

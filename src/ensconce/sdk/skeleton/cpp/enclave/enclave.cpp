@@ -1,5 +1,5 @@
 // The trusted side. Arguments are copies in enclave memory, made and checked by the code that comes
-// from enclave.edl; their contents are the host's, and may be anything.
+// from enclave.edl; their contents are the host's, and may be anything, and a pointer may be null.
 #include "enclave_t.h"
 
 #include <cstring>
@@ -12,6 +12,7 @@
 // No exception may leave an ECALL: there is nobody outside to catch it.
 int greet(const char *name, char *greeting, size_t size)
 {
+    if (name == nullptr || greeting == nullptr) return SGX_ERROR_INVALID_PARAMETER;
     try {
         const std::string text = "Hello, " + std::string(name) + ", from inside the enclave.";
         if (text.size() >= size) return SGX_ERROR_INVALID_PARAMETER;
@@ -24,5 +25,6 @@ int greet(const char *name, char *greeting, size_t size)
 
 uint64_t total(const uint32_t *numbers, size_t count)
 {
+    if (numbers == nullptr) return 0;
     return std::accumulate(numbers, numbers + count, uint64_t{0});
 }

@@ -29,6 +29,8 @@ int main(int argc, char **argv)
           "a greeting that does not fit is refused");
     status = total(id, &sum, numbers, 3);
     check(status == SGX_SUCCESS && sum == 0x100000028, "it adds without overflow");
+    status = total(id, &sum, NULL, 3);
+    check(status == SGX_SUCCESS && sum == 0, "a null pointer does no harm");
     sgx_destroy_enclave(id);
     return failed;
 }

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import host
 import pytest
-from ensconce.enclave import Enclave
+from ensconce.enclave import Enclave, Status
 
 
 @pytest.fixture
@@ -24,7 +24,11 @@ def test_it_greets_and_reports() -> None:
 def test_it_adds_without_overflow(loaded: Enclave) -> None:
     numbers = array.array("I", [0xFFFFFFFF, 1, 40])
     assert loaded.total(numbers, len(numbers)) == (1 << 32) + 40
-    assert loaded.total(None, 0) == 0
+
+
+def test_null_pointers_do_no_harm(loaded: Enclave) -> None:
+    assert loaded.total(None, 3) == 0
+    assert loaded.greet(None, None, 128) == Status.INVALID_PARAMETER
 
 
 def test_a_greeting_that_does_not_fit_is_refused(loaded: Enclave) -> None:
