@@ -17,7 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt setup.py $(wildcard csrc/*.[ch])
 	  sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' || \
 	  { echo "ensconce needs Python's venv and headers: apt install python3-venv python3-dev"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt "setuptools>=77" -e '.[$(EXTRAS)]'
 	@touch $@
 
 core: $(VENV)/.ready ## build the native module in place
