@@ -249,3 +249,19 @@ def test_an_enclave_that_newcomers_copy_bears_null_pointers(
                 values = [8 if item.by_value else None for item in ecall.parameters]
                 enclave.calls[ecall.name](*values)
         assert enclave.gone is None
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and make")
+def test_the_cpp_example_builds_by_its_makefile_and_tells_no_small_numbers(home: Path) -> None:
+    folder = _copy(home, "02-cpp")
+    environment = os.environ | {
+        "ENSCONCE_SERVICE": str(folder.parent / "service.sock"),
+        "ENSCONCE_PLATFORM": str(folder.parent / "platform"),
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
+    }
+    done = subprocess.run(
+        ["make", "run"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "They share 4 variants.\n  the enclave says: too few to tell\n" in done.stdout
+    assert "north and village: 0x4001\nnorth and nobody: 0x2\n" in done.stdout

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Mapping
 from enum import Enum, Flag
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-__all__ = ["emit", "json_option", "plain", "table"]
+__all__ = ["emit", "json_option", "plain", "show_progress", "table"]
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -58,6 +59,17 @@ def _word(value: Any) -> str:
     if value is None:
         return "-"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def show_progress(part: str) -> None:
+    """Let what a part of the library says of long work appear on standard error."""
+    logger = logging.getLogger(part)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
 
 
 def emit(result: Any, *, as_json: bool, text: Callable[[Any], str] = table) -> None:

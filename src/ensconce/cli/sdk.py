@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ensconce.cli import run
-from ensconce.cli.output import emit, json_option
+from ensconce.cli.output import emit, json_option, show_progress
 from ensconce.edl import stubs
 from ensconce.edl.files import load_file
 from ensconce.sdk import edger8r as edger8r_tool
@@ -28,6 +28,7 @@ def sdk() -> None:
     Example:
       ensconce sdk build enclave.c --edl enclave.edl --out enclave.so
     """
+    show_progress("ensconce.sdk")
 
 
 @sdk.command()
@@ -77,7 +78,6 @@ def build(
     Example:
       ensconce sdk build enclave.c --edl enclave.edl --out enclave.so
     """
-    click.echo("building; the first build on a machine makes the trusted libraries", err=True)
     image = build_enclave(
         sources, edl, out, include=include, defines=define, search_paths=search_path
     )
@@ -94,7 +94,6 @@ def path(*, as_json: bool) -> None:
       SGX_SDK=$(ensconce sdk path) make
       . $(ensconce sdk path)/environment
     """
-    click.echo("the first time on a machine this takes some minutes", err=True)
     tree = sdk_tree()
     if as_json:
         emit({"sgx_sdk": tree}, as_json=True)

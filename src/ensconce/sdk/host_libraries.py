@@ -7,6 +7,7 @@ Python module is made of. Results are kept in the toolchain's cache by the hash 
 made of.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from ensconce.sdk.toolchain import Toolchain
 from ensconce.sdk.toolchain_archives import INCLUDE
 
 __all__ = ["HOST_INCLUDE", "host_includes", "host_libraries"]
+
+_log = logging.getLogger(__name__)
 
 _HOST = Path(__file__).parent / "host"
 _CORE = _HOST / "core"
@@ -82,6 +85,7 @@ def host_libraries(toolchain: Toolchain | None = None) -> Path:
     toolchain = Toolchain.find() if toolchain is None else toolchain
 
     def make(folder: Path) -> None:
+        _log.info("building the host libraries, once on this machine")
         for library in _LIBRARIES:
             _build(toolchain, library, folder)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The trusted libraries: what each is made of, built once and kept."""
 
+import logging
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from ensconce.sdk.toolchain_crypto import crypto_objects
 from ensconce.sdk.toolchain_cxx import cxx_objects
 
 __all__ = ["INCLUDE", "TRUSTED", "trusted_archives"]
+
+_log = logging.getLogger(__name__)
 
 TRUSTED = Path(__file__).parent / "trusted"
 INCLUDE = TRUSTED / "include"
@@ -310,6 +313,7 @@ def trusted_archives(toolchain: Toolchain, lacking: Collection[str] | None = Non
             may_have = archive.may_have
             if lacking is not None and may_have is not None and not any(map(may_have, lacking)):
                 continue
+            _log.info("building %s, once on this machine", archive.name)
             with toolchain.work_folder() as folder:
                 write_archive(toolchain, archive.objects(toolchain, folder), path, folder)
         paths.append(path)
