@@ -5,20 +5,19 @@
 """
 
 import random
-import runpy
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.edl.strategies import interfaces
 from tests.sdk.bridges.hostile.cases import run
 from tests.sdk.bridges.hostile.machine import HERE, Finding, Machine
 
 from ensconce.edl import Interface, loads
 
 EVERYTHING = loads((HERE / "everything.edl").read_text())
-STRATEGIES = runpy.run_path(str(HERE.parents[2] / "edl" / "strategies.py"))
 
 
 def inputs(count: int, seed: int) -> list[bytes]:
@@ -46,7 +45,7 @@ def test_no_input_found_by_shrinking_breaks_a_rule(machine: Machine, content: by
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(interface=STRATEGIES["interfaces"](), seed=st.integers(0, 1 << 32))
+@given(interface=interfaces(), seed=st.integers(0, 1 << 32))
 def test_no_bridge_of_any_interface_breaks_a_rule(
     interface: Interface, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.edl.strategies import HEADER, HEADERS
+
 from ensconce.edl import Interface
-from ensconce.edl.headers import HEADER_TYPES, HeaderType
 from ensconce.edl.layout import Layout
 from ensconce.edl.model import Ecall, Function, Ocall
 from ensconce.sdk.bridges import trusted_files
@@ -20,21 +21,8 @@ ENCLAVE = SLOTS * (SLOT + PAGE)
 LARGEST = SLOT - 64  # the largest block that the enclave can allocate
 TOP = 1 << 64
 
-TYPES = """
-#pragma once
-#include <stdint.h>
-typedef short number_t;
-typedef struct { double a; char b; } record_t;
-typedef int vector_t[3];
-typedef unsigned char* pointer_t;
-typedef const unsigned char* constant_t;
-"""
+# The foreign types of HEADER; of an array or a pointer, the size of what stands behind it.
 FOREIGN = {"number_t": 2, "record_t": 16, "vector_t": 12, "pointer_t": 1, "constant_t": 1}
-HEADERS = {
-    **HEADER_TYPES,
-    "number_t": HeaderType(2, 2),
-    "record_t": HeaderType(16, 8, scalar=False),
-}
 
 
 class Finding(AssertionError):
@@ -262,7 +250,7 @@ def _compile(interface: Interface, folder: Path, change: Callable[[str], str]) -
     files = dict(trusted_files(interface))
     source = f"{interface.name}_t.c"
     files[source] = change(files[source])
-    files |= {"glue.c": glue(interface), "types.h": TYPES}
+    files |= {"glue.c": glue(interface), "types.h": HEADER}
     for name, text in files.items():
         (folder / name).write_text(text)
     flags = ["-O1", "-g", "-fPIC", "-w", f"-I{HERE.parent / 'include'}", f"-I{folder}"]
