@@ -32,7 +32,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 def test_no_bridge_of_any_form_breaks_a_rule(machine: Machine) -> None:
     made: Counter[str] = Counter()
-    for content in inputs(20000, seed=1):
+    for content in inputs(8000, seed=1):
         case = run(machine, content)
         made[case.function.name] += case.called
     functions = (*EVERYTHING.ecalls, *EVERYTHING.ocalls)
@@ -44,7 +44,7 @@ def test_no_input_found_by_shrinking_breaks_a_rule(machine: Machine, content: by
     run(machine, content)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(interface=interfaces(), seed=st.integers(0, 1 << 32))
 def test_no_bridge_of_any_interface_breaks_a_rule(
     interface: Interface, seed: int, tmp_path_factory: pytest.TempPathFactory
@@ -166,7 +166,7 @@ def test_a_bridge_with_a_fault_is_found_out(fault: str, tmp_path: Path) -> None:
         assert right in source
         return source.replace(right, wrong)
 
-    machine = Machine(EVERYTHING, tmp_path, change)
+    machine = Machine(EVERYTHING, tmp_path, change, "-O0")  # compiles in half the time
     with pytest.raises(Finding):  # noqa: PT012 (each input may be the one)
         for content in inputs(30000, seed=2):
             run(machine, content)

@@ -91,12 +91,19 @@ class Machine:
     """One interface's bridges and the memory on both sides of them."""
 
     def __init__(
-        self, interface: Interface, folder: Path, change: Callable[[str], str] = str
+        self,
+        interface: Interface,
+        folder: Path,
+        change: Callable[[str], str] = str,
+        level: str = "-O2",
     ) -> None:
-        """Compile in `folder`; `change` may put a fault into the generated code."""
+        """Compile in `folder`; `change` may put a fault into the generated code.
+
+        Compilers may read twice what is written once, so `level` is that of real enclaves.
+        """
         self.interface = interface
         self.layout = Layout(interface, HEADERS)
-        self.library = ctypes.CDLL(str(_compile(interface, folder, change)))
+        self.library = ctypes.CDLL(str(_compile(interface, folder, change, level)))
         self._bind()
         self.failure: BaseException | None = None
         self._free = 0
@@ -246,14 +253,14 @@ class Machine:
         require(broken is None, (broken or b"").decode())
 
 
-def _compile(interface: Interface, folder: Path, change: Callable[[str], str]) -> Path:
+def _compile(interface: Interface, folder: Path, change: Callable[[str], str], level: str) -> Path:
     files = dict(trusted_files(interface))
     source = f"{interface.name}_t.c"
     files[source] = change(files[source])
     files |= {"glue.c": glue(interface), "types.h": HEADER}
     for name, text in files.items():
         (folder / name).write_text(text)
-    flags = ["-O1", "-g", "-fPIC", "-w", f"-I{HERE.parent / 'include'}", f"-I{folder}"]
+    flags = [level, "-g", "-fPIC", "-w", f"-I{HERE.parent / 'include'}", f"-I{folder}"]
     checks = ["-fsanitize=undefined", "-fsanitize-undefined-trap-on-error"]
     checks += ["-fno-sanitize=alignment", "-fsanitize-coverage=trace-pc"]
     renamed = [f"-D{name}=enclave_{name}" for name in ("malloc", "calloc", "free")]
