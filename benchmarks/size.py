@@ -56,7 +56,7 @@ class MappingToolchain(Toolchain):
 
 
 def parts(text: str) -> tuple[Counter[str], Counter[str]]:
-    """Return the bytes by library and by object of a library, from a linker's map."""
+    """Return the bytes by library and by part of a library, from a linker's map."""
     libraries: Counter[str] = Counter()
     objects: Counter[str] = Counter()
     for line in text.splitlines():
@@ -69,7 +69,8 @@ def parts(text: str) -> tuple[Counter[str], Counter[str]]:
             library, member = "room for the signature", None
         libraries[library] += int(placed[1], 16)
         if member:
-            objects[f"{library}: {member[2]}"] += int(placed[1], 16)
+            section = placed[3].split(".", 2)  # named for its function, or file of assembly
+            objects[f"{library}: {section[-1]} ({member[2]})"] += int(placed[1], 16)
     return libraries, objects
 
 

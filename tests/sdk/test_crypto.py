@@ -58,6 +58,21 @@ def rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=3072)
 
 
+def test_an_enclave_that_only_hashes_has_nothing_of_the_ciphers(
+    image: Path, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    (tmp_path / "hash.edl").write_text(
+        "enclave { trusted { public int go([in, out, size=32] uint8_t* text); }; };"
+    )
+    source = tmp_path / "hash.c"
+    source.write_text(
+        '#include "hash_t.h"\n#include "sgx_tcrypto.h"\n'
+        "int go(uint8_t *text) { return (int)sgx_sha256_msg(text, 32, (void *)text); }\n"
+    )
+    small = build([source], tmp_path / "hash.edl", tmp_path / "hash.so", toolchain=toolchain)
+    assert small.stat().st_size < image.stat().st_size // 5
+
+
 _TEXT = st.binary(min_size=2, max_size=300)
 _KEY = st.binary(min_size=16, max_size=16)
 _NONCE = st.binary(min_size=12, max_size=12)
