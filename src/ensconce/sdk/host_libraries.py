@@ -65,7 +65,7 @@ _LIBRARIES = (
     _Library("libsgx_epid", "libsgx_epid.so.1", ("epid.c",)),
     _Library("libsgx_launch", "libsgx_launch.so.1", ("launch.c",)),
     _Library("libsgx_quote_ex", "libsgx_quote_ex.so.1", ("quote_ex.c",)),
-    _Library("libsgx_uae_service", "libsgx_uae_service.so.2", ("epid.c", "launch.c", "quote_ex.c")),
+    _Library("libsgx_uae_service", "libsgx_uae_service.so", ("epid.c", "launch.c", "quote_ex.c")),
     _Library("libsgx_dcap_ql", "libsgx_dcap_ql.so.1", ("dcap_ql.c",)),
     _Library("libsgx_capable", "libsgx_capable.so", ("capable.c",)),
 )
