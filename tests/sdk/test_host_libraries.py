@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def enclave(folder: Path, toolchain: Toolchain, signing_key: SigningKey) -> Path:
+def enclaves(folder: Path, toolchain: Toolchain, signing_key: SigningKey) -> dict[str, Path]:
+    """One image signed in different ways."""
     image = build([_HOST / "enclave.c"], _HOST / "host.edl", folder / "e.so", toolchain=toolchain)
-    config = EnclaveConfig(tcs_num=5, heap_max_size=0x400000, stack_max_size=0x20000, tcs_policy=0)
-    sign(image, folder / "enclave.signed.so", signing_key, config=config)
-    return folder / "enclave.signed.so"
+    plain = EnclaveConfig(tcs_num=5, heap_max_size=0x400000, stack_max_size=0x20000, tcs_policy=0)
+    signed = {
+        "plain": plain,
+        "kss": replace(plain, enable_kss=1),
+        "production": replace(plain, disable_debug=1),
+    }
+    for name, config in signed.items():
+        sign(image, folder / f"{name}.signed.so", signing_key, config=config)
+    return {name: folder / f"{name}.signed.so" for name in signed}
+
+
+@pytest.fixture(scope="module")
+def enclave(enclaves: dict[str, Path]) -> Path:
+    return enclaves["plain"]
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +101,10 @@ def _kill(environment: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def run(app: Path, enclave: Path, environment: dict[str, str]) -> Run:
-    def call(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def run(app: Path, enclaves: dict[str, Path], environment: dict[str, str]) -> Run:
+    def call(*arguments: str | Path, signed: str = "plain") -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [str(app), str(enclave), *map(str, arguments)],
+            [str(app), str(enclaves[signed]), *map(str, arguments)],
             env=environment,
             capture_output=True,
             text=True,
@@ -103,11 +116,34 @@ def run(app: Path, enclave: Path, environment: dict[str, str]) -> Run:
 
 
 @pytest.mark.parametrize(
-    "scenario", ["calls", "exceptions", "threads", "two", "signals", "buffer", "forks"]
+    "scenario",
+    [
+        "calls",
+        "exceptions",
+        "threads",
+        "two",
+        "signals",
+        "buffer",
+        "forks",
+        "forks-outside",
+        "arguments",
+        "destroys",
+        "leaves",
+    ],
 )
 def test_a_host_program_of_the_vendors_kind_runs(run: Run, scenario: str) -> None:
     done = run(scenario)
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["done"]), done.stderr
+
+
+def test_an_enclave_with_kss_is_created_with_a_configuration(run: Run) -> None:
+    done = run("configured", signed="kss")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_a_production_enclave_is_not_created_for_debugging(run: Run) -> None:
+    done = run("production", signed="production")
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 def test_strings_cross_the_border_both_ways(run: Run) -> None:
@@ -186,3 +222,91 @@ def test_enclaves_that_do_not_fit_the_epc_together_run_all_the_same(
     service.terminate()
     assert service.wait(_TIMEOUT) == 0
     assert not place.exists()
+
+
+def test_a_library_that_was_loaded_at_run_time_can_be_let_go(
+    tmp_path: Path, toolchain: Toolchain, enclave: Path, environment: dict[str, str]
+) -> None:
+    library = host_libraries(toolchain) / "libsgx_urts.so"
+    command = ["gcc", "-Wall", "-Werror", "-pthread", "-o", str(tmp_path / "plugin")]
+    command += [str(_HOST / "plugin.c"), *(f"-I{place}" for place in host_includes()), "-ldl"]
+    subprocess.run(command, check=True)
+    done = subprocess.run(
+        [str(tmp_path / "plugin"), str(library), str(enclave)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "3 times\n"), done.stderr
+
+
+def test_a_program_without_a_home_in_its_environment_finds_its_users_service(
+    run: Run, environment: dict[str, str], tmp_path: Path
+) -> None:
+    shim = str(tmp_path / "home.so")
+    command = ["gcc", "-Wall", "-Werror", "-shared", "-fPIC", "-o", shim, str(_HOST / "home.c")]
+    subprocess.run(command, check=True)
+    for name in ("ENSCONCE_SERVICE", "HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"):
+        environment.pop(name, None)
+    environment |= {"LD_PRELOAD": shim, "TEST_HOME": str(tmp_path)}
+    done = run("calls")
+    socket = tmp_path / ".local" / "state" / "ensconce" / "service.sock"
+    _kill({"ENSCONCE_SERVICE": str(socket)})
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["done"]), done.stderr
+    assert socket.exists()
+
+
+def _holdings(process: int) -> tuple[int, int, int]:
+    """Return how many descriptors, threads and resident pages a process has."""
+    place = Path(f"/proc/{process}")
+    pages = int((place / "statm").read_text().split()[1])
+    return len(list((place / "fd").iterdir())), len(list((place / "task").iterdir())), pages
+
+
+def _settled(process: int) -> tuple[int, int, int]:
+    """Return what a service holds once it has let go of clients that are gone."""
+    for _ in range(200):
+        held = _holdings(process)
+        if held[1] == 1:  # the thread that listens
+            break
+        time.sleep(0.05)
+    return held
+
+
+def cycle(app: Path, enclave: Path, environment: dict[str, str], count: int) -> None:
+    """Create, call and destroy an enclave many times: neither program nor service may grow."""
+    program = subprocess.Popen(
+        [str(app), str(enclave), "cycles", str(count)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdin is not None
+    assert program.stdout is not None
+    assert program.stdout.readline() == "outside\n"
+    process = _service(environment)
+    files, threads, pages = _settled(process)
+    program.stdin.write("\n")
+    program.stdin.flush()
+    assert program.stdout.readline() == "outside\n", program.communicate()[1]
+    held = _settled(process)
+    assert program.communicate("\n", timeout=_TIMEOUT)[0] == "done\n"
+    assert held[:2] == (files, threads) == (files, 1)
+    assert held[2] < pages + 4096  # 16 MiB for Python's allocator, whatever the count
+
+
+def test_thirty_enclaves_leave_nothing_behind(
+    app: Path, enclave: Path, environment: dict[str, str]
+) -> None:
+    cycle(app, enclave, environment, 30)
+
+
+@pytest.mark.slow
+def test_a_thousand_enclaves_leave_nothing_behind(
+    app: Path, enclave: Path, environment: dict[str, str]
+) -> None:
+    cycle(app, enclave, environment, 1000)

@@ -36,6 +36,7 @@ from ensconce.machine.processor import Processor
 from ensconce.platform.remote import DEADLINE, Channel, RemoteProcess
 from ensconce.platform.wire import (
     DEBUG,
+    KSS,
     REQUEST,
     REQUEST_REPLY,
     Command,
@@ -55,8 +56,19 @@ _OFFSET = struct.Struct("<Q")
 _DELIVER, _RETRY = 0, 1
 _DONE, _FAULT = 0, 1
 
+
+class _NoDebugError(PolicyError):
+    """A production enclave was to be loaded for debugging."""
+
+
+class _NoKssError(PolicyError):
+    """A configuration was given to an enclave that is not signed to have one."""
+
+
 _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
     (SimulationModeError, Status.MODE_INCOMPATIBLE),
+    (_NoDebugError, Status.NDEBUG_ENCLAVE),
+    (_NoKssError, Status.FEATURE_NOT_SUPPORTED),
     (PolicyError, Status.INVALID_ATTRIBUTE),
     (UnsignedError, Status.INVALID_METADATA),
     (MeasurementError, Status.INVALID_ENCLAVE),
@@ -126,7 +138,7 @@ class Session:
             image = open_image(_read(file), source=hello.name, dynamic_memory=False)
             if not isinstance(image, SdkImage):
                 raise FormatError(f"{hello.name} is not an enclave of the vendor's SDK")
-            _check_debug(image, hello)
+            _check_flags(image, hello)
             self._device = DriverModel(self._processor, space=self._process)
             loaded = load_image(
                 image,
@@ -262,17 +274,16 @@ def _read(file: int) -> bytes:
     return b"".join(pieces)
 
 
-class _NoDebugError(PolicyError):
-    """A production enclave was to be loaded for debugging."""
-
-
-def _check_debug(image: SdkImage, hello: Hello) -> None:
-    """Refuse to debug what was signed for production only."""
+def _check_flags(image: SdkImage, hello: Hello) -> None:
+    """Refuse to debug what is for production only, and to configure what has no configuration."""
     sigstruct = image.sigstruct
-    if not hello.flags & DEBUG:
-        return
+    if hello.flags & KSS and not sigstruct.attributes.flags & AttributeFlags.KSS:
+        raise _NoKssError(
+            f"{hello.name} is signed without KSS, so it can't have a CONFIGID; sign it with "
+            "EnableKSS 1, or create it without a configuration"
+        )
     fixed = sigstruct.attribute_mask.flags & AttributeFlags.DEBUG
-    if fixed and not sigstruct.attributes.flags & AttributeFlags.DEBUG:
+    if hello.flags & DEBUG and fixed and not sigstruct.attributes.flags & AttributeFlags.DEBUG:
         raise _NoDebugError(
             f"{hello.name} is signed as a production enclave only; create it with debug 0"
         )
@@ -280,8 +291,6 @@ def _check_debug(image: SdkImage, hello: Hello) -> None:
 
 def _status(error: Exception) -> Status:
     """Return the vendor's code for why an enclave could not be created."""
-    if isinstance(error, _NoDebugError):
-        return Status.NDEBUG_ENCLAVE
     if isinstance(error, DeviceError):
         return Status.OUT_OF_EPC if error.errno == 12 else Status.UNEXPECTED
     for kind, status in _STATUSES:

@@ -20,6 +20,7 @@ __all__ = [
     "COMMAND_REPLY",
     "DEBUG",
     "HELLO_SIZE",
+    "KSS",
     "REQUEST",
     "REQUEST_REPLY",
     "VERSION",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 VERSION = 1
-DEBUG = 1  # Hello.flags
+DEBUG, KSS = 1, 2  # Hello.flags; KSS: the client gives `config_id` and `config_svn`
 
 COMMAND = struct.Struct("<II8Q")  # command, length of what follows, arguments
 COMMAND_REPLY = struct.Struct("<Ii4Q")  # command, errno value or 0, results
@@ -103,7 +104,7 @@ class Hello:
                 f"the host library speaks version {version} of the protocol, and this service "
                 f"{VERSION}; use those of one installation"
             )
-        if kind not in set(Kind) or svn > 0xFFFF or flags & ~DEBUG:
+        if kind not in set(Kind) or svn > 0xFFFF or flags & ~(DEBUG | KSS):
             raise ProtocolError("the greeting asks for what there is not")
         text = name.split(b"\0", 1)[0].decode(errors="replace")
         return cls(Kind(kind), flags, svn, token, config_id, text)

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A host program as the vendor's documents have one: app ENCLAVE SCENARIO [FILE]. */
+#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,11 +36,18 @@ int reenter(int depth)
     return inner(id, &result, depth) == SGX_SUCCESS ? result : -1000;
 }
 
-void pause_outside(void)
+static void wait_for_a_line(void)
 {
     puts("outside");
     fflush(stdout);
     (void)!getchar();
+}
+
+static void (*outside)(void) = wait_for_a_line;
+
+void pause_outside(void)
+{
+    outside();
 }
 
 static sgx_enclave_id_t create(void)
@@ -194,6 +204,202 @@ static void forks(void)
     CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
 }
 
+static sgx_status_t create_ex(int debug, uint32_t features, const void *const *pointers)
+{
+    return sgx_create_enclave_ex(file, debug, NULL, NULL, &id, NULL, features,
+                                 (const void **)pointers);
+}
+
+/* Of an enclave without KSS that may be debugged. */
+static void arguments_fit(void)
+{
+    const sgx_kss_config_t kss = {.config_id = {1}};
+    const void *none[32] = {NULL}, *configured[32] = {[SGX_CREATE_ENCLAVE_EX_KSS_BIT_IDX] = &kss};
+    const void *unknown[32] = {[31] = &kss};
+    CHECK(create_ex(2, 0, NULL) == SGX_ERROR_INVALID_PARAMETER);
+    CHECK(create_ex(1, 1 << 3, none) == SGX_ERROR_INVALID_PARAMETER);
+    CHECK(create_ex(1, 0, configured) == SGX_ERROR_INVALID_PARAMETER);
+    CHECK(create_ex(1, SGX_CREATE_ENCLAVE_EX_SWITCHLESS, unknown) == SGX_ERROR_INVALID_PARAMETER);
+    CHECK(create_ex(1, SGX_CREATE_ENCLAVE_EX_KSS, NULL) == SGX_ERROR_INVALID_PARAMETER);
+    CHECK(create_ex(1, SGX_CREATE_ENCLAVE_EX_KSS, none) == SGX_ERROR_INVALID_PARAMETER);
+    CHECK(create_ex(1, SGX_CREATE_ENCLAVE_EX_KSS, configured) ==
+          SGX_ERROR_FEATURE_NOT_SUPPORTED);
+    CHECK(sgx_create_enclave(file, 1, NULL, NULL, NULL, NULL) == SGX_ERROR_INVALID_PARAMETER);
+    CHECK(sgx_create_enclave(NULL, 1, NULL, NULL, &id, NULL) == SGX_ERROR_INVALID_PARAMETER);
+    CHECK(create_ex(0, SGX_CREATE_ENCLAVE_EX_SWITCHLESS, none) == SGX_SUCCESS);
+}
+
+/* Of an enclave with KSS. */
+static void configured(void)
+{
+    const sgx_kss_config_t kss = {.config_id = {1, 2, 3}, .config_svn = 7};
+    const void *pointers[32] = {[SGX_CREATE_ENCLAVE_EX_KSS_BIT_IDX] = &kss};
+    sgx_target_info_t target;
+    int result = -1;
+    CHECK(create_ex(1, SGX_CREATE_ENCLAVE_EX_KSS, pointers) == SGX_SUCCESS);
+    CHECK(sgx_get_target_info(id, &target) == SGX_SUCCESS && target.config_svn == 7);
+    CHECK(memcmp(target.config_id, kss.config_id, sizeof kss.config_id) == 0);
+    CHECK(report(id, &result) == SGX_SUCCESS && result == 0);
+}
+
+/* Of an enclave that nobody may debug. */
+static void production(void)
+{
+    int result = 0;
+    CHECK(create_ex(1, 0, NULL) == SGX_ERROR_NDEBUG_ENCLAVE);
+    CHECK(create_ex(0, 0, NULL) == SGX_SUCCESS);
+    CHECK(add(id, &result, 1, 1) == SGX_SUCCESS && result == 2);
+}
+
+static size_t lines_of(const char *path)
+{
+    size_t count = 0;
+    FILE *stream = fopen(path, "r");
+    CHECK(stream != NULL);
+    for (int c; (c = getc(stream)) != EOF;) count += c == '\n';
+    fclose(stream);
+    return count;
+}
+
+static size_t open_files(void)
+{
+    size_t count = 0;
+    DIR *folder = opendir("/proc/self/fd");
+    CHECK(folder != NULL);
+    while (readdir(folder) != NULL) count++;
+    closedir(folder);
+    return count;
+}
+
+static long resident_pages(void)
+{
+    long size = 0, resident = 0;
+    FILE *stream = fopen("/proc/self/statm", "r");
+    CHECK(stream != NULL && fscanf(stream, "%ld %ld", &size, &resident) == 2);
+    fclose(stream);
+    return resident;
+}
+
+static void *use_from_a_thread(void *argument)
+{
+    int result = 0;
+    CHECK(add(id, &result, 20, 3) == SGX_SUCCESS && result == 23);
+    return argument;
+}
+
+static void cycle(int count)
+{
+    pthread_t thread;
+    for (int i = 0; i < count; i++) {
+        id = create();
+        use_from_a_thread(NULL);
+        CHECK(pthread_create(&thread, NULL, use_from_a_thread, NULL) == 0);
+        CHECK(pthread_join(thread, NULL) == 0);
+        CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+    }
+}
+
+/* Neither descriptors nor mappings nor memory are left behind. Between the halves it says so. */
+static void cycles(int count)
+{
+    cycle(10);
+    size_t files = open_files(), maps = lines_of("/proc/self/maps");
+    long resident = resident_pages();
+    wait_for_a_line();
+    cycle(count);
+    CHECK(open_files() == files && lines_of("/proc/self/maps") == maps);
+    CHECK(resident_pages() - resident < 64 + count / 10);
+    wait_for_a_line();
+}
+
+static atomic_int came_outside;
+static atomic_bool may_return;
+
+static void linger(void)
+{
+    came_outside++;
+    while (!may_return) usleep(1000);
+}
+
+static void *call_out(void *expected)
+{
+    int result = 0;
+    CHECK(wait_outside(id, &result) == *(sgx_status_t *)expected);
+    return expected;
+}
+
+static void *run_inside(void *expected)
+{
+    uint64_t count = 0;
+    CHECK(spin(id, &count, 50000000) == SGX_SUCCESS && count == 50000000);
+    return expected;
+}
+
+static void destroy_own(void)
+{
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+}
+
+/* While one thread is in an OCALL, another in the enclave; and from an OCALL of its own. */
+static void destroys(void)
+{
+    sgx_status_t lost = SGX_ERROR_ENCLAVE_LOST;
+    int result = 0;
+    pthread_t caller, runner;
+    outside = linger;
+    id = create();
+    CHECK(pthread_create(&caller, NULL, call_out, &lost) == 0);
+    CHECK(pthread_create(&runner, NULL, run_inside, &lost) == 0);
+    while (!came_outside) usleep(1000);
+    usleep(20000); /* `runner` has entered by now, or finds the same as if it had */
+    CHECK(sgx_destroy_enclave(id) == SGX_SUCCESS);
+    may_return = true;
+    CHECK(pthread_join(caller, NULL) == 0 && pthread_join(runner, NULL) == 0);
+    CHECK(add(id, &result, 1, 1) == SGX_ERROR_INVALID_ENCLAVE_ID);
+    outside = destroy_own;
+    id = create();
+    call_out(&lost);
+}
+
+static pid_t child_of_ocall;
+
+static void fork_outside(void)
+{
+    child_of_ocall = fork();
+    CHECK(child_of_ocall >= 0);
+}
+
+/* Both come back from the OCALL: the parent into its enclave, the child to nothing. */
+static void forks_outside(void)
+{
+    int result = 0, status = 1;
+    outside = fork_outside;
+    id = create();
+    sgx_status_t came_back = wait_outside(id, &result);
+    if (child_of_ocall == 0) _exit(came_back != SGX_ERROR_ENCLAVE_LOST);
+    CHECK(came_back == SGX_SUCCESS);
+    CHECK(waitpid(child_of_ocall, &status, 0) == child_of_ocall && status == 0);
+    CHECK(add(id, &result, 1, 1) == SGX_SUCCESS && result == 2);
+}
+
+static void *run_for_ever(void *argument)
+{
+    uint64_t count = 0;
+    came_outside++;
+    spin(id, &count, UINT64_MAX);
+    return argument;
+}
+
+/* A program may end with threads in its enclave. */
+static void leaves(void)
+{
+    pthread_t thread;
+    id = create();
+    CHECK(pthread_create(&thread, NULL, run_for_ever, NULL) == 0);
+    while (!came_outside) usleep(1000);
+    usleep(20000);
+}
+
 static void keep(const char *path)
 {
     uint8_t sealed[1024];
@@ -218,20 +424,29 @@ static void recall(const char *path)
     puts((const char *)secret);
 }
 
+static const struct {
+    const char *name;
+    void (*run)(void);
+} scenarios[] = {
+    {"calls", calls},           {"exceptions", exceptions}, {"threads", threads},
+    {"two", two},               {"signals", signals},       {"buffer", buffer},
+    {"forks", forks},           {"arguments", arguments_fit}, {"configured", configured},
+    {"production", production}, {"destroys", destroys},     {"forks-outside", forks_outside},
+    {"leaves", leaves},
+};
+
 int main(int count, char **arguments)
 {
     CHECK(count >= 3);
     file = arguments[1];
     const char *scenario = arguments[2];
-    if (strcmp(scenario, "calls") == 0) calls();
-    else if (strcmp(scenario, "exceptions") == 0) exceptions();
-    else if (strcmp(scenario, "threads") == 0) threads();
-    else if (strcmp(scenario, "two") == 0) two();
-    else if (strcmp(scenario, "signals") == 0) signals();
-    else if (strcmp(scenario, "buffer") == 0) buffer();
+    size_t at = 0;
+    while (at < sizeof scenarios / sizeof *scenarios && strcmp(scenario, scenarios[at].name) != 0)
+        at++;
+    if (at < sizeof scenarios / sizeof *scenarios) scenarios[at].run();
     else if (strcmp(scenario, "lost-inside") == 0) lost(1);
     else if (strcmp(scenario, "lost-outside") == 0) lost(0);
-    else if (strcmp(scenario, "forks") == 0) forks();
+    else if (strcmp(scenario, "cycles") == 0) cycles(atoi(arguments[3]));
     else if (strcmp(scenario, "keep") == 0) keep(arguments[3]);
     else if (strcmp(scenario, "recall") == 0) recall(arguments[3]);
     else return 3;

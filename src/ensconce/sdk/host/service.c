@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,12 @@ static bool socket_path(char *path, size_t size) {
     const char *chosen = secure_getenv("ENSCONCE_SERVICE");
     const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
     const char *state = secure_getenv("XDG_STATE_HOME"), *home = secure_getenv("HOME");
+    struct passwd entry, *found = NULL;
+    char text[1024];
     int length;
+
+    if (!home && getpwuid_r(getuid(), &entry, text, sizeof text, &found) == 0 && found)
+        home = found->pw_dir; /* as a daemon has it, which often has no HOME */
 
     if (chosen && *chosen)
         length = snprintf(path, size, "%s", chosen);

@@ -116,6 +116,7 @@ static void after_fork(void) {
 static void in_child(void) {
     pthread_mutex_init(&lock, NULL);
     for (struct host_enclave *at = enclaves; at; at = at->next) {
+        pthread_mutex_init(&at->lock, NULL); /* a thread that is not here may have held it */
         at->gone = SGX_ERROR_ENCLAVE_LOST;
         for (uint32_t i = 0; i < at->idle_count; i++)
             close(at->idle[i]);
@@ -172,6 +173,17 @@ static sgx_status_t create(const struct service_hello *hello, int file, sgx_encl
     return SGX_SUCCESS;
 }
 
+/* Whether the arguments fit together: a pointer without its feature is a mistake, as a `debug` that
+ * is neither 0 nor 1. */
+static bool is_sound(int debug, uint32_t features, const void *const *pointers) {
+    if ((debug != 0 && debug != 1) || features & ~(uint32_t)KNOWN_FEATURES)
+        return false;
+    for (uint32_t i = 0; pointers && i < MAX_EX_FEATURES_COUNT; i++)
+        if (pointers[i] && !(features >> i & 1))
+            return false;
+    return pointers || !features;
+}
+
 /* Fill in the greeting; features of the vendor's that are not offered are refused. */
 static sgx_status_t greet(struct service_hello *hello, const char *name, int debug,
                           uint32_t features, const void *const *pointers) {
@@ -181,7 +193,7 @@ static sgx_status_t greet(struct service_hello *hello, const char *name, int deb
     hello->kind = SERVICE_LOAD;
     hello->flags = debug ? SERVICE_DEBUG : 0;
     snprintf(hello->name, sizeof hello->name, "%s", name);
-    if (features & ~(uint32_t)KNOWN_FEATURES || (features && !pointers))
+    if (!is_sound(debug, features, pointers))
         return SGX_ERROR_INVALID_PARAMETER;
     if (features & SGX_CREATE_ENCLAVE_EX_PCL)
         return SGX_ERROR_FEATURE_NOT_SUPPORTED;
@@ -191,6 +203,7 @@ static sgx_status_t greet(struct service_hello *hello, const char *name, int deb
             return SGX_ERROR_INVALID_PARAMETER;
         memcpy(hello->config_id, kss->config_id, sizeof hello->config_id);
         hello->config_svn = kss->config_svn;
+        hello->flags |= SERVICE_KSS;
     }
     /* switchless calls are made as ordinary ones, so their configuration is of no consequence */
     return SGX_SUCCESS;
