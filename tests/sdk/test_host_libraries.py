@@ -192,6 +192,20 @@ def test_a_file_that_is_no_enclave_is_refused_with_the_vendors_code(
         assert done.stdout == f"create {code}\n"
 
 
+def test_a_program_without_a_free_descriptor_is_told_so(
+    app: Path, enclave: Path, environment: dict[str, str], run: Run
+) -> None:
+    assert run("calls").returncode == 0  # the service is there
+    done = {}
+    for most in (4, 5, 6):  # 3 is the enclave's file, 4 the service, 5 the enclave's memory
+        command = ["prlimit", f"--nofile={most}", str(app), str(enclave), "calls"]
+        done[most] = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        )
+    assert [done[most].returncode for most in (4, 5, 6)] == [2, 2, 0], done
+    assert all("Too many open files" in done[most].stderr for most in (4, 5)), done
+
+
 @pytest.mark.parametrize("suffix", ["", "_sim"])
 def test_the_platforms_libraries_link_and_say_what_they_cannot_do(
     suffix: str, toolchain: Toolchain, tmp_path: Path

@@ -100,7 +100,9 @@ static int open_memory(struct host_enclave *enclave, const uint64_t *argument, i
     const int flags = MAP_SHARED | MAP_NORESERVE;
     struct core_memory *memory = &enclave->memory;
 
-    if (enclave->core_open || file < 0 || !enclave->base || argument[0] != enclave->base ||
+    if (file < 0)
+        return -EMFILE; /* what was sent found no free descriptor */
+    if (enclave->core_open || !enclave->base || argument[0] != enclave->base ||
         argument[1] != enclave->size)
         return -EINVAL;
     void *alias = mmap(NULL, enclave->size, PROT_READ | PROT_WRITE, flags, file, 0);
@@ -117,7 +119,7 @@ static int open_memory(struct host_enclave *enclave, const uint64_t *argument, i
     *memory = (struct core_memory){.base = enclave->base,
                                    .size = enclave->size,
                                    .alias = alias,
-                                   .fd = dup(file),
+                                   .fd = -1, /* the service gives pages back, and has the file */
                                    .generation = core_generation};
     int error = core_enclave_open(&enclave->core, memory, (uint32_t)argument[2],
                                   (uint32_t)argument[3], argument[4], argument[5], &operations,
