@@ -221,6 +221,12 @@ def test_the_platforms_libraries_link_and_say_what_they_cannot_do(
     assert done.stdout == "0 wrong\n"
 
 
+def test_programs_that_all_find_no_service_start_one_together(run: Run) -> None:
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(run, ["calls"] * 6))
+    assert [each.returncode for each in done] == [0] * 6, [each.stderr for each in done]
+
+
 def test_enclaves_that_do_not_fit_the_epc_together_run_all_the_same(
     run: Run, environment: dict[str, str]
 ) -> None:

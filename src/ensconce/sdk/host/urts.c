@@ -340,3 +340,8 @@ PUBLIC sgx_status_t sgx_ecall_switchless(const sgx_enclave_id_t eid, const int i
                                          const void *ocall_table, void *ms) {
     return sgx_ecall(eid, index, ocall_table, ms);
 }
+
+/* The vendor's switchless library, which programs hold a copy of, brings its functions here. */
+PUBLIC void sgx_set_switchless_itf(const void *functions) {
+    (void)functions;
+}
