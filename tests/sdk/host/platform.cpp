@@ -8,6 +8,7 @@
 
 static_assert(sizeof(sgx_quote_t) == 436, "sgx_quote_t");
 static_assert(sizeof(sgx_att_key_id_ext_t) == 256, "sgx_att_key_id_ext_t");
+static_assert(sizeof(sgx_kss_config_t) == 66 && alignof(sgx_kss_config_t) == 1, "may be anywhere");
 
 int main()
 {

@@ -31,10 +31,12 @@ typedef uint8_t sgx_launch_token_t[1024];
 #define SGX_CREATE_ENCLAVE_EX_KSS (1U << SGX_CREATE_ENCLAVE_EX_KSS_BIT_IDX)
 
 /* For SGX_CREATE_ENCLAVE_EX_KSS. */
+#pragma pack(push, 1)
 typedef struct _sgx_kss_config_t {
     sgx_config_id_t config_id;
     sgx_config_svn_t config_svn;
 } sgx_kss_config_t;
+#pragma pack(pop)
 
 #ifdef __cplusplus
 extern "C" {
