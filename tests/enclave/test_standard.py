@@ -26,6 +26,8 @@ def test_a_set_event_lets_its_thread_go_on_once(standard: StandardOcalls) -> Non
     assert standard.set(0x1000) == 0
     assert standard.wait(0x1000) == 0
     assert standard.wait_for(0x1000, 0) == Status.UNEXPECTED
+    assert standard.set(0x1000) == 0
+    assert standard.wait_for(0x1000, (1 << 64) - 1) == 0
 
 
 def test_a_thread_waits_until_another_sets_its_event(standard: StandardOcalls) -> None:

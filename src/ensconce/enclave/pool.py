@@ -7,7 +7,8 @@ ends. Unbound: a TCS goes back after each ECALL that was not made within an OCAL
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 from ensconce.enclave.ecalls import Caller
@@ -43,9 +44,9 @@ class _Floating:
 
     __slots__ = ("_pool", "_thread", "space")
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", thread: TrustedThread | None = None) -> None:
         self._pool = pool
-        self._thread: TrustedThread | None = None
+        self._thread = thread
         self.space = Space()
 
     def ecall(self, number: int, ms: int) -> None:
@@ -102,9 +103,9 @@ class Pool:
                 self._free.append(thread)
                 self._available.notify()
 
-    def take(self) -> TrustedThread:
-        """Return a free TCS, made for the purpose or waited for."""
-        deadline = time.monotonic() + self._wait
+    def take(self, wait: float | None = None) -> TrustedThread:
+        """Return a free TCS, made for the purpose or waited for, for `wait` seconds."""
+        deadline = time.monotonic() + (self._wait if wait is None else wait)
         while True:
             with self._available:
                 if self._free:
@@ -115,10 +116,17 @@ class Pool:
                 if not self._free and not self._available.wait(deadline - time.monotonic()):
                     raise OutOfThreads(self._exhausted())
 
-    def adopt(self, thread: TrustedThread) -> None:
-        """Make a taken TCS the calling thread's own until it ends."""
-        self._local.thread = thread
-        self._local.binding = _Binding(self, thread)
+    @contextmanager
+    def lend(self, thread: TrustedThread) -> Iterator[None]:
+        """Let the calling thread make its ECALLs by a taken TCS, then take that back."""
+        local = self._local
+        local.thread = thread
+        local.floating = _Floating(self, thread)
+        try:
+            yield
+        finally:
+            local.__dict__.clear()
+            self.put(thread)
 
     def _bound(self) -> TrustedThread:
         """Return the calling thread's TCS, taking a free one when it has none."""
@@ -131,8 +139,8 @@ class Pool:
             if thread.given_up is None or thread.busy:
                 return thread
             local.__dict__.clear()
-        thread = self.take()
-        self.adopt(thread)
+        local.thread = thread = self.take()
+        local.binding = _Binding(self, thread)
         return thread
 
     def _unbound(self) -> _Floating:

@@ -5,6 +5,7 @@ Their names and meanings are those of sgx_tstdc.edl and sgx_pthread.edl. A host 
 same name takes their place.
 """
 
+import contextlib
 import struct
 import threading
 from collections import defaultdict
@@ -22,6 +23,9 @@ __all__ = ["StandardOcalls"]
 
 _WORD = struct.Struct("<Q")
 
+# What a thread that the enclave saw end may need to be out of it, and of its TCS.
+_LEAVING = 0.1  # seconds
+
 
 class StandardOcalls:
     """The vendor's own OCALLs for one enclave; each TCS has an event that others set."""
@@ -33,6 +37,8 @@ class StandardOcalls:
             lambda: threading.Semaphore(0)
         )
         self._lock = threading.Lock()
+        self._ended = False
+        self._running = 0  # threads of the enclave's own
 
     def table(self) -> Mapping[str, Callable[..., Any]]:
         """Return the functions by the names that EDL files import them by."""
@@ -50,13 +56,14 @@ class StandardOcalls:
     def wake_all(self) -> None:
         """Let every waiting thread go, because the enclave is being destroyed."""
         with self._lock:
+            self._ended = True
             for event in self._events.values():
                 event.release()
 
     def _event(self, tcs: int) -> threading.Semaphore:
-        """Return a TCS's event."""
+        """Return a TCS's event; nobody waits for one of an enclave that has ended."""
         with self._lock:
-            return self._events[tcs]
+            return threading.Semaphore(1) if self._ended else self._events[tcs]
 
     def cpuidex(self, registers: memoryview, leaf: int, subleaf: int) -> None:
         """Store EAX, EBX, ECX and EDX of a CPUID leaf."""
@@ -70,7 +77,8 @@ class StandardOcalls:
 
     def wait_for(self, own: int, seconds: int) -> int:
         """Wait for the TCS's event, no longer than the given seconds."""
-        return 0 if self._event(own).acquire(timeout=seconds) else int(Status.UNEXPECTED)
+        limit = min(seconds, threading.TIMEOUT_MAX)
+        return 0 if self._event(own).acquire(timeout=limit) else int(Status.UNEXPECTED)
 
     def set(self, other: int) -> int:
         """Set another TCS's event."""
@@ -92,27 +100,33 @@ class StandardOcalls:
         """Start a host thread that runs what the enclave has prepared for a new thread."""
         del own
         try:
-            thread = self._pool.take()
+            thread = self._pool.take(_LEAVING if self._running else 0)
         except OutOfThreads:
             return int(Status.OUT_OF_TCS)
         runner = threading.Thread(target=self._run, args=(thread,), daemon=True)
+        self._count(1)
         try:
             runner.start()
         except RuntimeError:
+            self._count(-1)
             self._pool.put(thread)
             return int(Status.UNEXPECTED)
         return 0
 
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._running += change
+
     def _run(self, thread: TrustedThread) -> None:
-        """Be a thread of the enclave's own; wake who waits for its end."""
+        """Be a thread of the enclave's own; free its TCS, then wake who waits for its end."""
         waiter = Untrusted(_WORD.size)
         try:
-            self._pool.adopt(thread)
-            thread.ecall(Command.ECALL_PTHREAD, waiter.address)
-        except EnsconceError:
-            return  # the enclave is gone; whoever calls it next is told why
+            # When the enclave is gone, whoever calls it next is told why.
+            with contextlib.suppress(EnsconceError), self._pool.lend(thread):
+                thread.ecall(Command.ECALL_PTHREAD, waiter.address)
         finally:
+            self._count(-1)
             (joined,) = _WORD.unpack_from(waiter.data)
             waiter.close()
-        if joined:
-            self.set(joined)
+            if joined:
+                self.set(joined)

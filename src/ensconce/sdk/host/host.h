@@ -51,6 +51,7 @@ struct host_enclave {
     sgx_target_info_t target;
     sgx_misc_attribute_t misc; /* as created */
     _Atomic uint32_t gone; /* why it can't be entered any more */
+    _Atomic uint32_t made; /* threads of the enclave's own */
 };
 
 /* load.c */
@@ -63,6 +64,7 @@ int host_enclave_ask(struct host_enclave *enclave, struct service_request *reque
 /* threads.c */
 struct host_thread *host_thread_of_caller(struct host_enclave *enclave);
 void host_thread_done(struct host_thread *thread);
+void host_thread_leave(struct host_enclave *enclave);
 sgx_status_t host_thread_call(struct host_thread *thread, int64_t number, const void *table,
                               uint64_t ms);
 bool host_enclave_is_inside(const struct host_enclave *enclave);

@@ -10,6 +10,9 @@
 
 enum { ECMD_ECALL_PTHREAD = -6, FAILED = SGX_ERROR_UNEXPECTED };
 
+/* What a thread that the enclave saw end may need to be out of it, and of its TCS. */
+enum { LEAVING = 100 /* milliseconds */ };
+
 /* The event of a TCS, its enclave in use meanwhile; NULL for an address that is none's. */
 static sem_t *event_of(uint64_t tcs, struct host_enclave **enclave) {
     *enclave = host_enclave_at(tcs);
@@ -86,17 +89,32 @@ struct start {
     bool has_tcs;
 };
 
-/* Be a thread of the enclave's own; wake who waits for its end. */
+static bool take_tcs(struct host_enclave *enclave) {
+    const struct timespec pause = {.tv_nsec = 1000000};
+    bool taken = host_thread_of_caller(enclave) != NULL;
+
+    for (int i = 0; !taken && enclave->made && i < LEAVING; i++) {
+        nanosleep(&pause, NULL);
+        taken = host_thread_of_caller(enclave) != NULL;
+    }
+    return taken;
+}
+
+/* Be a thread of the enclave's own; free its TCS, then wake who waits for its end. */
 static void *run(void *argument) {
     struct start *start = argument;
     struct host_enclave *enclave = start->enclave;
     const void *table = start->table;
     uint64_t joined = 0;
 
-    bool has_tcs = start->has_tcs = host_thread_of_caller(enclave) != NULL;
+    bool has_tcs = start->has_tcs = take_tcs(enclave);
+    if (has_tcs)
+        enclave->made++;
     sem_post(&start->taken); /* `start` is gone from here on */
     if (has_tcs) {
         host_enclave_call(enclave, ECMD_ECALL_PTHREAD, table, &joined);
+        host_thread_leave(enclave);
+        enclave->made--;
         if (joined)
             set_event(joined);
     }

@@ -111,13 +111,17 @@ struct host_thread *host_thread_of_caller(struct host_enclave *enclave) {
     return thread;
 }
 
+/* The calling thread's TCS, if it has one that no call is on, is free again. */
+void host_thread_leave(struct host_enclave *enclave) {
+    struct binding *binding = find(enclave);
+    if (binding && binding->thread->depth == 0)
+        forget(binding);
+}
+
 /* After a call: an enclave that wants its TCSs unbound has this one back. */
 void host_thread_done(struct host_thread *thread) {
-    if (thread->depth == 0 && thread->enclave->unbind) {
-        struct binding *binding = find(thread->enclave);
-        if (binding)
-            forget(binding);
-    }
+    if (thread->enclave->unbind)
+        host_thread_leave(thread->enclave);
 }
 
 bool host_enclave_is_inside(const struct host_enclave *enclave) {
