@@ -16,10 +16,11 @@ from ensconce.sdk.sign import SigningKey, sign
 
 _ENTER = int(Enclu.EENTER)
 _EDL = Path(__file__).parent / "runtime" / "runtime.edl"
-_INIT, _ORET, _EXCEPT, _MKTCS, _UNINIT = -1, -2, -3, -4, -5
+_INIT, _ORET, _EXCEPT, _MKTCS, _UNINIT, _RUN_THREAD = -1, -2, -3, -4, -5, -6
 _EXITED, _EXCEPTION = 0, 1
 _ERET = (1 << 64) - 1
 _UNEXPECTED, _INVALID_PARAMETER, _CRASHED, _UNSUPPORTED = 1, 2, 0x1006, 0x8
+_NOT_ALLOWED = 0x1007
 _CONSTRUCTED, _DIVIDE = 0, 4
 
 
@@ -66,6 +67,11 @@ def test_a_command_out_of_turn_ends_the_enclave(host: _Host, command: int) -> No
 
 def test_a_wish_for_more_threads_is_declined(host: _Host) -> None:
     assert host.enter(_MKTCS) == _UNSUPPORTED
+    assert host.enter(_CONSTRUCTED, 0) == _INVALID_PARAMETER
+
+
+def test_a_thread_for_an_enclave_that_makes_none_is_turned_away(host: _Host) -> None:
+    assert host.enter(_RUN_THREAD) == _NOT_ALLOWED
     assert host.enter(_CONSTRUCTED, 0) == _INVALID_PARAMETER
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Locks, condition variables and CPUID inside the enclave, with the host's threads."""
 
+import errno
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +69,10 @@ def test_a_broadcast_wakes_every_waiter(threads: Any) -> None:
 
 def test_misuse_is_answered_and_not_the_end(threads: Any) -> None:
     assert threads.misuse() == 0
+
+
+def test_without_the_ocalls_of_pthread_there_are_no_new_threads(threads: Any) -> None:
+    assert threads.make_thread() == errno.ENOSYS
 
 
 def test_cpuid_is_the_hosts_answer(threads: Any) -> None:

@@ -184,6 +184,22 @@ def test_a_copy_without_a_source_or_destination_is_an_error(native: ctypes.CDLL)
     assert buffer.raw == b"\7\7\7\0"
 
 
+@pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
+def test_threads_that_wait_by_the_futex_race_for_nothing(tmp_path: Path, sanitizer: str) -> None:
+    own = Path(__file__).parent / "native"
+    folders = [own / "libc", INCLUDE, TRUSTED / "trts", TRUSTED / "tstdc"]
+    command = ["gcc", "-std=gnu11", "-O1", "-g", "-Wall", "-Werror", f"-fsanitize={sanitizer}"]
+    command += [f"-I{folder}" for folder in folders]
+    command += ["-pthread", "-o", str(tmp_path / "futex")]
+    subprocess.run([*command, own / "futex.c", TRUSTED / "tstdc" / "futex.c"], check=True)
+    done = subprocess.run(
+        [tmp_path / "futex"], capture_output=True, text=True, timeout=120, check=False
+    )
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("the compiler's thread sanitizer does not know this kernel's address layout")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 def test_no_trusted_source_is_longer_than_500_lines() -> None:
     for path in TRUSTED.rglob("*"):
         if path.is_file():

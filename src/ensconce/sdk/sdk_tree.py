@@ -28,6 +28,7 @@ _TRUSTED: Mapping[str, tuple[str, ...]] = {
     "libsgx_tservice": ("libtee_tservice.a",),
     "libsgx_tcrypto": ("libtee_tcrypto.a",),
     "libsgx_tcxx": ("libtee_tcxx.a",),
+    "libsgx_pthread": ("libtee_pthread.a",),
     # Its functions are not there yet; Makefiles name it without calling one.
     "libsgx_tkey_exchange": (),
     "libsgx_tstdc": ("libtee_tstdc.a", "libtee_musl.a", "libtee_musl_more.a", "libtee_rt.a"),

@@ -85,6 +85,7 @@ _NO_FILES = frozenset(
         "process/x86_64/vfork.s",
         "signal/x86_64/restore.s",
         "thread/__tls_get_addr.c",
+        "thread/pthread_create.c",
         "thread/x86_64/__set_thread_area.s",
         "thread/x86_64/__unmapself.s",
         "thread/x86_64/clone.s",
@@ -210,15 +211,20 @@ def _musl(*, common: bool) -> Callable[[Toolchain, Path], list[tuple[str, bytes]
     return objects
 
 
-def _glue(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
-    """Compile what musl stands on; it knows musl's internals and the runtime's."""
-    own = (toolchain.library / "include", INCLUDE, TRUSTED / "trts")
-    flags = CompileFlags(
-        include=(*_musl_include(toolchain), *own),
-        defines=("_GNU_SOURCE",),
-        extra=(*_MUSL_FLAGS, "-std=c11"),
-    )
-    return toolchain.compile_group(_ours("tstdc"), flags, folder)
+def _glue(*, pthread: bool) -> Callable[[Toolchain, Path], list[tuple[str, bytes]]]:
+    """Compile what musl stands on, or pthread; it knows musl's internals and the runtime's."""
+
+    def objects(toolchain: Toolchain, folder: Path) -> list[tuple[str, bytes]]:
+        own = (toolchain.library / "include", INCLUDE, TRUSTED / "trts")
+        flags = CompileFlags(
+            include=(*_musl_include(toolchain), *own),
+            defines=("_GNU_SOURCE",),
+            extra=(*_MUSL_FLAGS, "-std=c11"),
+        )
+        sources = [path for path in _ours("tstdc") if (path.name == "pthread.c") == pthread]
+        return toolchain.compile_group(sources, flags, folder)
+
+    return objects
 
 
 def _ours(folder: str) -> list[Path]:
@@ -293,7 +299,8 @@ _ARCHIVES = (
     _Archive("libtee_tservice.a", _plain("tservice"), "tservice"),
     _Archive("libtee_tcrypto.a", _crypto, "tcrypto", _is_crypto, ("toolchain_crypto.py",)),
     _Archive("libtee_tcxx.a", _cxx, "libcxx", _is_cxx, ("toolchain_cxx.py",)),
-    _Archive("libtee_tstdc.a", _glue, "tstdc"),
+    _Archive("libtee_tstdc.a", _glue(pthread=False), "tstdc"),
+    _Archive("libtee_pthread.a", _glue(pthread=True), "tstdc", _is_c),
     _Archive("libtee_musl.a", _musl(common=True), "tstdc/override"),
     _Archive("libtee_musl_more.a", _musl(common=False), "tstdc/override", _is_c),
     _Archive("libtee_rt.a", _compiler_runtime, None, _is_c),

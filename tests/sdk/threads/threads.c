@@ -3,6 +3,7 @@
 #include "threads_t.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "sgx_cpuid.h"
 #include "sgx_thread.h"
@@ -142,6 +143,17 @@ int misuse(void)
     EXPECT(sgx_thread_rwlock_destroy(&lock), 0);
     EXPECT(sgx_thread_equal(sgx_thread_self(), sgx_thread_self()), 1);
     return 0;
+}
+
+static void *do_nothing(void *unused)
+{
+    return unused;
+}
+
+int make_thread(void)
+{
+    pthread_t made;
+    return pthread_create(&made, NULL, do_nothing, NULL);
 }
 
 int cpuid_agrees(int *registers, int leaf, int subleaf)

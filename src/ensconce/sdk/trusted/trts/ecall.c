@@ -76,7 +76,20 @@ static int call(uint64_t index, void *ms, uintptr_t tcs)
     if (status == SGX_SUCCESS) status = check_allowed(thread, index);
     if (status != SGX_SUCCESS) return status;
     sgx_lfence();
-    return ((ecall_function)g_ecall_table.ecall_table[index].ecall_addr)(ms);
+    status = ((ecall_function)g_ecall_table.ecall_table[index].ecall_addr)(ms);
+    /* An unbound thread ends with its root ECALL. */
+    if (g_global_data.thread_policy != THREAD_POLICY_BIND && tee_is_root(thread))
+        tee_libc_end_thread();
+    return status;
+}
+
+/* The host may come at any time, with any TCS and as often as it likes. */
+static int enter_thread(void *ms, uintptr_t tcs)
+{
+    const struct thread_data *thread = tee_thread();
+    if (tee_run_thread == NULL || (thread != NULL && !tee_is_root(thread)))
+        return SGX_ERROR_ECALL_NOT_ALLOWED;
+    return tee_run_thread(ms, tcs);
 }
 
 static int start(void *ms, uintptr_t tcs)
@@ -106,6 +119,7 @@ static int dispatch(int index, void *ms, uintptr_t tcs)
     if (index >= 0) return call((uint64_t)index, ms, tcs);
     if (index == ECMD_ORET) return tee_return_from_ocall(ms);
     if (index == ECMD_UNINIT_ENCLAVE) return finish();
+    if (index == ECMD_ECALL_PTHREAD) return enter_thread(ms, tcs);
     /* A host that can add pages asks for more threads when it runs out: no reason to end. */
     if (index == ECMD_MKTCS) return SGX_ERROR_FEATURE_NOT_SUPPORTED;
     return SGX_ERROR_UNEXPECTED;

@@ -79,7 +79,7 @@ enclave_entry:
     mov     %r12, %rcx
     movslq  %edi, %rdi
     call    tee_enter
-    mov     %eax, %esi
+1:  mov     %eax, %esi
     SANITISE_EXTENDED_STATE
     mov     $OCMD_ERET, %rdi
     mov     -8(%rbp), %rdx
@@ -88,6 +88,17 @@ enclave_entry:
     pop     %rbx
     mov     %rdx, %rsp
     EXIT_ENCLAVE
+
+/* _Noreturn void tee_leave(int status): return from enclave_entry, as if the root ECALL had. Its
+   frame is at the very start of the stack. */
+    .globl tee_leave
+    .hidden tee_leave
+tee_leave:
+    mov     %gs:TD_STACK_BASE, %rbp
+    mov     %rbp, %gs:TD_LAST_SP
+    sub     $16, %rbp
+    mov     %edi, %eax
+    jmp     1b
     .cfi_endproc
     .size enclave_entry, .-enclave_entry
 

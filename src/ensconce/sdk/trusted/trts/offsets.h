@@ -14,6 +14,7 @@
 #define ECMD_EXCEPT -3
 #define ECMD_MKTCS -4
 #define ECMD_UNINIT_ENCLAVE -5
+#define ECMD_ECALL_PTHREAD -6
 #define OCMD_ERET -1
 
 /* The signer's layout: the stack ends one guard below the TCS. Its last bytes, the static stack,

@@ -26,6 +26,7 @@ extern uint32_t tee_misc_select;  /* SECS.MISCSELECT */
 extern const char tee_entry_start[], tee_entry_end[], tee_ereport_enclu[];
 int tee_ocall(uint64_t index, void *ms);
 _Noreturn void tee_oret(struct ocall_context *context, int status);
+_Noreturn void tee_leave(int status); /* end the root ECALL, from wherever in it */
 void tee_second_phase(void);
 int tee_ereport(const void *target_info, const void *report_data, void *report);
 int tee_egetkey(const void *key_request, void *key);
@@ -52,6 +53,7 @@ _Noreturn void tee_abort(void);
 /* libc glue (tstdc). */
 int tee_libc_start(void *heap, size_t heap_size);
 void tee_libc_start_thread(struct thread_data *thread);
+void tee_libc_end_thread(void);
 void tee_libc_exit(void);
 
 /* What is used if it is linked. Hidden, so that it is settled at link time. */
@@ -60,6 +62,9 @@ void tee_libc_exit(void);
 /* Tell the crypto library of the host's CPUID leaves 0 to 7; before any of the enclave's own code
    runs. */
 TEE_OPTIONAL void tee_crypto_start(const uint32_t cpuid[8][4], uint64_t xfrm);
+
+/* Be a thread that the enclave asked the host for; returns only when it asked for none. */
+TEE_OPTIONAL int tee_run_thread(void *ms, uintptr_t tcs);
 
 /* This TCS's thread data, NULL before its first ECALL; volatile, as that ECALL changes it. */
 static inline struct thread_data *tee_thread(void)

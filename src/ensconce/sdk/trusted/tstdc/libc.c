@@ -13,16 +13,14 @@
 #include "pthread_impl.h"
 #include "sgx_spinlock.h"
 #include "sgx_trts.h"
-#include "trts.h"
+#include "tee_thread.h"
 #include "tstdc.h"
-
-/* A futex is only waited for when another thread of this enclave holds a lock for a moment. */
-#define FUTEX_SPINS 64
 
 /* Where a thread's values for pthread keys are, in its page of thread data. */
 #define TSD_OFFSET 1024
 
-_Static_assert(sizeof(struct thread_data) <= TEE_PTHREAD_OFFSET, "musl's thread is behind ours");
+_Static_assert(sizeof(struct thread_data) <= TEE_SELF_OFFSET, "musl's thread is behind ours");
+_Static_assert(TEE_SELF_OFFSET + sizeof(void *) <= TEE_PTHREAD_OFFSET, "and behind its pointer");
 _Static_assert(TEE_PTHREAD_OFFSET + sizeof(struct pthread) <= TSD_OFFSET, "and before its data");
 _Static_assert(TSD_OFFSET + PTHREAD_KEYS_MAX * sizeof(void *) <= PAGE, "all in one page");
 
@@ -53,21 +51,63 @@ int tee_libc_start(void *heap, size_t heap_size)
     return SGX_SUCCESS;
 }
 
-void tee_libc_start_thread(struct thread_data *thread)
+/* All threads, for musl to clear a deleted key in: that of each TCS from its first ECALL on, and
+   those that the enclave made and that have not ended. */
+static struct pthread *some_thread;
+static sgx_spinlock_t threads_lock = SGX_SPINLOCK_INITIALIZER;
+
+void __tl_lock(void)
 {
-    struct pthread *self = (struct pthread *)((char *)thread + TEE_PTHREAD_OFFSET);
-    memset(self, 0, sizeof *self);
+    sgx_spin_lock(&threads_lock);
+}
+
+void __tl_unlock(void)
+{
+    sgx_spin_unlock(&threads_lock);
+}
+
+static void enlist(struct pthread *self)
+{
+    __tl_lock();
+    if (some_thread == NULL) some_thread = self->prev = self->next = self;
+    self->prev = some_thread;
+    self->next = some_thread->next;
+    self->prev->next = self->next->prev = self;
+    __tl_unlock();
+}
+
+void tee_thread_become(struct thread_data *thread, struct pthread *self)
+{
     self->self = self;
-    self->prev = self->next = self;
     self->tid = (int)((thread->self - tee_base) / PAGE); /* unique, as there is one page each */
-    self->detach_state = DT_JOINABLE;
     self->canceldisable = PTHREAD_CANCEL_DISABLE;
     self->robust_list.head = &self->robust_list.head;
     self->locale = &libc.global_locale;
-    self->tsd = (void **)((char *)thread + TSD_OFFSET);
-    memset(self->tsd, 0, PTHREAD_KEYS_MAX * sizeof(void *));
     self->stack = (void *)thread->stack_base;
     self->stack_size = thread->stack_base - thread->stack_limit;
+    *(struct pthread **)((char *)thread + TEE_SELF_OFFSET) = self;
+    if (self->next == NULL) enlist(self);
+}
+
+void tee_libc_start_thread(struct thread_data *thread)
+{
+    struct pthread *self = (struct pthread *)((char *)thread + TEE_PTHREAD_OFFSET);
+    /* It stays in the list: what links it there stays too, and its tsd is there for all to see. */
+    __tl_lock();
+    memset(&self->sysinfo, 0, sizeof *self - offsetof(struct pthread, sysinfo));
+    self->detach_state = DT_JOINABLE;
+    self->tsd = (void **)((char *)thread + TSD_OFFSET);
+    memset(self->tsd, 0, PTHREAD_KEYS_MAX * sizeof(void *));
+    __tl_unlock();
+    tee_thread_become(thread, self);
+}
+
+/* Linked only with pthread_key_create. */
+void __pthread_tsd_run_dtors(void) __attribute__((__weak__));
+
+void tee_libc_end_thread(void)
+{
+    if (__pthread_tsd_run_dtors != NULL) __pthread_tsd_run_dtors();
 }
 
 void __funcs_on_exit(void);
@@ -102,26 +142,13 @@ static long unmap(long address, long size)
     return status == 0 ? 0 : -EINVAL;
 }
 
-/* Wake-ups need no help and sleeping none either: musl looks again whenever a wait returns. */
-static long futex(volatile int *word, long operation, int value)
-{
-    switch (operation & ~(FUTEX_PRIVATE | FUTEX_CLOCK_REALTIME)) {
-    case FUTEX_WAKE:
-        return 0;
-    case FUTEX_WAIT:
-        for (int i = 0; i < FUTEX_SPINS && *word == value; i++) __asm__ __volatile__("pause");
-        return *word == value ? 0 : -EAGAIN;
-    }
-    return -ENOSYS;
-}
-
 static long random_bytes(void *buffer, size_t size)
 {
     if (size == 0) return 0;
     return sgx_read_rand(buffer, size) == SGX_SUCCESS ? (long)size : -EIO;
 }
 
-static long answer(long number, long a, long b, long c, long d)
+static long answer(long number, long a, long b, long c, long d, long e)
 {
     switch (number) {
     case SYS_mmap:
@@ -135,7 +162,11 @@ static long answer(long number, long a, long b, long c, long d)
     case SYS_mprotect: /* the heap is readable and writable for good */
         return c & PROT_EXEC ? -EACCES : 0;
     case SYS_futex:
-        return futex((volatile int *)a, b, (int)c);
+        return tee_futex((volatile int *)a, b, (int)c, (const struct timespec *)d,
+                         (volatile int *)e);
+    case SYS_sched_yield:
+        __asm__ __volatile__("pause");
+        return 0;
     case SYS_getrandom:
         return random_bytes((void *)a, (size_t)b);
     case SYS_gettid:
@@ -143,6 +174,8 @@ static long answer(long number, long a, long b, long c, long d)
     case SYS_getpid:
         return 1;
     case SYS_rt_sigprocmask: /* there are no signals */
+    case SYS_get_robust_list: /* a thread that ends goes through its list itself */
+    case SYS_set_robust_list:
         return 0;
     case SYS_exit:
     case SYS_exit_group:
@@ -156,11 +189,12 @@ static long answer(long number, long a, long b, long c, long d)
 
 long tee_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
-    (void)e, (void)f;
-    long result = answer(number, a, b, c, d);
+    (void)f;
+    long result = answer(number, a, b, c, d, e);
     if (result == -ENOSYS && number >= 0 && number < TEE_SYSCALLS)
         __atomic_fetch_add(&tee_refused_syscalls[number], 1, __ATOMIC_RELAXED);
-    return result;
+    /* musl would go on to gettimeofday and not see that it fails: waits had a limit made of junk. */
+    return result == -ENOSYS && number == SYS_clock_gettime ? -EINVAL : result;
 }
 
 _Noreturn void abort(void)
