@@ -138,8 +138,11 @@ def test_a_mistake_in_the_edl_is_told_with_its_line(toolchain: Toolchain, tmp_pa
     assert caught.value.line == 2
 
 
-def test_a_toolchain_that_does_not_start_says_so(tmp_path: Path) -> None:
+def test_a_toolchain_that_lacks_a_part_says_so(toolchain: Toolchain, tmp_path: Path) -> None:
     source, edl = _write(tmp_path, "int answer(void) { return 42; }\n")
+    with pytest.raises(ToolchainError, match="lacks its folder"):
+        build([source], edl, tmp_path / "e.so", toolchain=Toolchain(tmp_path / "zig", tmp_path))
+    (tmp_path / "lib").symlink_to(toolchain.library)
     with pytest.raises(ToolchainError, match="does not start"):
         build([source], edl, tmp_path / "e.so", toolchain=Toolchain(tmp_path / "zig", tmp_path))
 

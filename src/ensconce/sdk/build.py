@@ -13,7 +13,7 @@ from ensconce.sdk.edger8r import write
 from ensconce.sdk.illegal import check_image
 from ensconce.sdk.toolchain import USER_FLAGS, CompileFlags, Toolchain
 from ensconce.sdk.toolchain_archives import INCLUDE, trusted_archives
-from ensconce.sdk.toolchain_cxx import CXX_SUFFIXES, for_cxx
+from ensconce.sdk.toolchain_cxx import CXX_SUFFIXES, for_c, for_cxx
 
 __all__ = ["build"]
 
@@ -56,7 +56,7 @@ def build(
         for number, source in enumerate((*bridges, *files)):
             objects.append(folder / f"{number}.o")
             is_cxx = source.suffix in CXX_SUFFIXES
-            how = for_cxx(toolchain, flags) if is_cxx else flags
+            how = for_cxx(toolchain, flags) if is_cxx else for_c(toolchain, flags)
             toolchain.compile(source, objects[-1], how)
         image = folder / output.name
         _link(toolchain, objects, image)

@@ -15,7 +15,7 @@ from pathlib import Path
 from ensconce.errors import ToolchainError
 from ensconce.sdk.toolchain import CompileFlags, Toolchain
 
-__all__ = ["CXX_SUFFIXES", "cxx_headers", "cxx_objects", "for_cxx"]
+__all__ = ["CXX_SUFFIXES", "cxx_headers", "cxx_objects", "for_c", "for_cxx"]
 
 CXX_SUFFIXES = frozenset({".C", ".c++", ".cc", ".cpp", ".cxx"})
 
@@ -23,7 +23,11 @@ _STANDARD = "-std=gnu++17"  # for sources that say nothing
 
 _TRUSTED = Path(__file__).parent / "trusted"
 _OVERLAY = _TRUSTED / "libcxx"
-_STRING_MORE = _TRUSTED / "include" / "tee_string.h"
+# What this development model has in headers of C beside the standard's functions: tee_math.h and
+# its like belong to math.h and its like.
+_MORE = sorted(
+    _TRUSTED / "include" / f"tee_{name}.h" for name in ("complex", "fenv", "math", "string")
+)
 
 # What the wheel's headers have in the place where LLVM's include their settings.
 _UNSET = "/* zig patch: instead of including __config_site, zig adds -D flags when compiling */"
@@ -41,9 +45,6 @@ _NO_VALUE = ("  _Rp __res;\n", "  _Rp __res = 0;\n")
 
 # Warnings about these headers are not for those who include them.
 _SYSTEM = "#pragma GCC system_header\n"
-
-# What this development model has in string.h beside the standard's functions.
-_STRING = ("#include <bits/alltypes.h>", "#include <bits/alltypes.h>\n#include <tee_string.h>")
 
 # A C++ header includes the C header of its name, and so the other way round: many Makefiles look in
 # the folder of C headers first.
@@ -94,8 +95,10 @@ def _write_headers(toolchain: Toolchain, target: Path) -> None:
         _put(folder, target / "tlibc")
     for header in (target / "tlibc").rglob("*.h"):
         header.write_text(_SYSTEM + header.read_text())
-    _replace(target / "tlibc" / "string.h", *_STRING)
-    shutil.copy(_STRING_MORE, target / "tlibc")
+    for more in _MORE:
+        header = target / "tlibc" / more.name.removeprefix("tee_")
+        header.write_text(f"{header.read_text()}\n#include <{more.name}>\n")
+        shutil.copy(more, target / "tlibc")
     cxx = target / "libcxx"
     for name in ("libcxx", "libcxxabi"):
         _put(toolchain.library / name / "include", cxx)
@@ -126,6 +129,8 @@ def _wrap(cxx: Path) -> None:
 
 def _put(source: Path, target: Path) -> None:
     """Copy a folder of headers over another; what is there is replaced."""
+    if not source.is_dir():
+        raise ToolchainError(f"The toolchain lacks its folder {source}; install ziglang again")
     shutil.copytree(source, target, dirs_exist_ok=True)
 
 
@@ -139,7 +144,7 @@ def _replace(path: Path, old: str, new: str) -> None:
 def cxx_headers(toolchain: Toolchain) -> Path:
     """Return a folder with the headers in `libcxx` and `tlibc`, making it if need be."""
     ingredients = [Path(__file__).read_bytes()]
-    ingredients.append(_STRING_MORE.read_bytes())
+    ingredients += [more.read_bytes() for more in _MORE]
     for path in sorted(path for path in _OVERLAY.rglob("*") if path.is_file()):
         ingredients += [str(path.relative_to(_OVERLAY)).encode(), path.read_bytes()]
     return toolchain.cached_folder(
@@ -147,8 +152,13 @@ def cxx_headers(toolchain: Toolchain) -> Path:
     )
 
 
+def for_c(toolchain: Toolchain, flags: CompileFlags) -> CompileFlags:
+    """Return the flags for an enclave's C sources, given those for all."""
+    return replace(flags, include=(*flags.include, cxx_headers(toolchain) / "tlibc"))
+
+
 def for_cxx(toolchain: Toolchain, flags: CompileFlags) -> CompileFlags:
-    """Return the flags for an enclave's C++ sources, given those for its C sources."""
+    """Return the flags for an enclave's C++ sources, given those for all."""
     headers = cxx_headers(toolchain)
     folders = (headers / "libcxx", toolchain.library / "include", headers / "tlibc")
     return replace(

@@ -25,6 +25,13 @@ int SGXAPI sgx_is_enclave_crashed(void);
 /* Fill a buffer (inside or outside) from RDRAND. SGX_ERROR_UNEXPECTED when RDRAND runs dry. */
 sgx_status_t SGXAPI sgx_read_rand(unsigned char *rand, size_t length_in_bytes);
 
+/* Read and write PKRU, the rights of protection keys. 1, or 0 in an enclave whose XFRM lacks it. */
+int SGXAPI sgx_rdpkru(uint32_t *val);
+int SGXAPI sgx_wrpkru(uint32_t val);
+
+/* A symbol of the vendor's FIPS provider for OpenSSL, which is not part of this SDK: NULL. */
+void *SGXAPI sgx_get_ossl_fips_sym(const char *symbol);
+
 #ifdef __cplusplus
 }
 #endif

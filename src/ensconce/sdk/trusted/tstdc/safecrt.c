@@ -21,10 +21,10 @@ static errno_t checked(copy_function copy, set_function set, void *dest, size_t 
                        const void *src, size_t count)
 {
     if (count == 0) return 0;
-    if (dest == NULL) return EINVAL;
+    if (dest == NULL) return errno = EINVAL;
     if (src == NULL || count > size) {
         set(dest, 0, size);
-        return src == NULL ? EINVAL : ERANGE;
+        return errno = src == NULL ? EINVAL : ERANGE;
     }
     copy(dest, src, count);
     return 0;
@@ -110,6 +110,11 @@ errno_t memset_verw_s(void *dest, size_t size, int value, size_t count)
     if (dest == NULL) return EINVAL;
     memset_verw(dest, value, count < size ? count : size);
     return count <= size ? 0 : EOVERFLOW;
+}
+
+void *memcpy_nochecks(void *dest, const void *src, size_t count)
+{
+    return memcpy(dest, src, count);
 }
 
 int consttime_memequal(const void *left, const void *right, size_t count)
