@@ -17,6 +17,7 @@ from ensconce.edl.files import load_file
 from ensconce.edl.model import Direction, Parameter
 from ensconce.enclave import Enclave, default_device
 from ensconce.enclave import load as load_enclave
+from ensconce.enclave.system import SYSTEM_OCALLS
 from ensconce.errors import ConfigError
 
 __all__ = ["call", "run"]
@@ -172,9 +173,17 @@ def _memory(parameter: Parameter, text: str) -> str | bytes | bytearray:
 
 
 def _handlers(interface: Interface, file: Path | None) -> Mapping[str | int, Callable[..., Any]]:
-    """Return the OCALLs of a Python file, or ones that print what they are called with."""
+    """Return the OCALLs of a Python file, or ones that print what they are called with.
+
+    Those of the C library are left to the enclave package, which answers them.
+    """
     given = runpy.run_path(str(file)) if file is not None else {}
-    return {each.name: given.get(each.name, _printer(each.name)) for each in interface.ocalls}
+    names = [each.name for each in interface.ocalls]
+    return {
+        name: given.get(name, _printer(name))
+        for name in names
+        if name in given or name not in SYSTEM_OCALLS
+    }
 
 
 def _printer(name: str) -> Callable[..., int]:

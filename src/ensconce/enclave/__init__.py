@@ -6,8 +6,10 @@ from ensconce.enclave.enclave import Enclave, load
 from ensconce.enclave.memory import Untrusted, pinned
 from ensconce.enclave.pool import ThreadPolicy
 from ensconce.enclave.status import Status, describe
+from ensconce.enclave.system import Allowance
 
 __all__ = [
+    "Allowance",
     "Device",
     "Enclave",
     "KernelDevice",

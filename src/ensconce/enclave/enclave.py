@@ -26,6 +26,7 @@ from ensconce.enclave.pool import Pool, ThreadPolicy
 from ensconce.enclave.scalars import Sizes, Types
 from ensconce.enclave.standard import StandardOcalls
 from ensconce.enclave.status import Status, describe
+from ensconce.enclave.system import Allowance, SystemOcalls
 from ensconce.enclave.thread import Command, TrustedThread
 from ensconce.errors import (
     ConfigError,
@@ -62,6 +63,7 @@ def load(
     thread_policy: ThreadPolicy | str | None = None,
     thread_wait: float = 0,
     progress: Progress | None = None,
+    allow: Allowance | None = None,
 ) -> "Enclave":
     """Load a signed enclave and return it, ready for ECALLs.
 
@@ -69,7 +71,9 @@ def load(
     `ocalls` has the host's functions, by name (or by number, taking the marshalling structure's
     address), or is an object whose methods they are. `debug` None means as signed. `types` gives
     sizes of C types that the EDL only names. `thread_wait` is how many seconds an ECALL waits
-    for a free TCS. The `device` belongs to the enclave from then on, and is closed with it.
+    for a free TCS. `allow` lets the enclave's C library use files or the network, if the enclave
+    imports such calls from tee_libc.edl. The `device` belongs to the enclave from then on, and is
+    closed with it.
     """
     with contextlib.ExitStack() as on_failure:
         if device is not None:
@@ -90,7 +94,7 @@ def load(
             progress=progress,
         )
         policy = _policy(image) if thread_policy is None else ThreadPolicy(thread_policy)
-        enclave = Enclave(image, loaded, policy, thread_wait)
+        enclave = Enclave(image, loaded, policy, thread_wait, allow)
         on_failure.callback(enclave.close)
         enclave.bind(interface, ocalls or {}, types)
         enclave.initialize()
@@ -111,6 +115,7 @@ class Enclave:
         loaded: LoadedEnclave,
         policy: ThreadPolicy = ThreadPolicy.BIND,
         thread_wait: float = 0,
+        allow: Allowance | None = None,
     ) -> None:
         self.image = image
         self.source = image.source
@@ -130,6 +135,7 @@ class Enclave:
         emulated = self.device.name == "emulated"
         self._cpuid = emulated_cpuid(_core.cpuid, self.device.cpuid) if emulated else _core.cpuid
         self._standard = StandardOcalls(self._pool, self._cpuid)
+        self._system = SystemOcalls(allow)
         self._dynamic = DynamicMemory(self.device, self.base, self.secs.size)
         self._edmm = interface_version(image) > 0 and dynamic_memory(self.device)
         self._make_threads()
@@ -175,7 +181,8 @@ class Enclave:
             self.calls[ecall.name] = proxy
             if not hasattr(type(self), ecall.name) and ecall.name not in self.__dict__:
                 setattr(self, ecall.name, proxy)
-        self._ocalls = bind_ocalls(known, ocalls, self._standard.table())
+        own = {**self._standard.table(), **self._system.table()}
+        self._ocalls = bind_ocalls(known, ocalls, own)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AttributeError(f"{self.__dict__.get('source', 'the enclave')} has no ECALL {name}")
@@ -334,6 +341,7 @@ class Enclave:
             time.sleep(_LOOK_AGAIN)
         self._closed = True
         self._standard.wake_all()
+        self._system.close()
         self.device.close()
 
     def _uninitialize(self) -> None:

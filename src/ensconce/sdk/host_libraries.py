@@ -69,6 +69,7 @@ _LIBRARIES = (
     _Library("libsgx_uae_service", "libsgx_uae_service.so", ("epid.c", "launch.c", "quote_ex.c")),
     _Library("libsgx_dcap_ql", "libsgx_dcap_ql.so.1", ("dcap_ql.c",)),
     _Library("libsgx_capable", "libsgx_capable.so", ("capable.c",)),
+    _Library("libtee_libc", "libtee_libc.so.1", ("tee_libc.c",)),
 )
 _NOT_CORE = "py_"  # what is for Python only
 

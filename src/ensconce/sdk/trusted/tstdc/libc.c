@@ -189,12 +189,11 @@ static long answer(long number, long a, long b, long c, long d, long e)
 
 long tee_syscall(long number, long a, long b, long c, long d, long e, long f)
 {
-    (void)f;
     long result = answer(number, a, b, c, d, e);
+    if (result == -ENOSYS) result = tee_outside(number, a, b, c, d, e, f);
     if (result == -ENOSYS && number >= 0 && number < TEE_SYSCALLS)
         __atomic_fetch_add(&tee_refused_syscalls[number], 1, __ATOMIC_RELAXED);
-    /* musl would go on to gettimeofday and not see that it fails: waits had a limit made of junk. */
-    return result == -ENOSYS && number == SYS_clock_gettime ? -EINVAL : result;
+    return result;
 }
 
 _Noreturn void abort(void)

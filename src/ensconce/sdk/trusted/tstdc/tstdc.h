@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the libc's glue offers to a debugger, a test and a curious enclave. */
+/* What the libc's glue offers to itself. */
 #ifndef TSTDC_H
 #define TSTDC_H
 
-#include <stdint.h>
+#include "tee_libc.h"
 
-#define TEE_SYSCALLS 512
-
-/* How often each system call was refused with ENOSYS, by its x86-64 number. */
-extern uint32_t tee_refused_syscalls[TEE_SYSCALLS];
+/* calls.c: a system call for the host to answer; -ENOSYS where the enclave does not allow it. */
+long tee_outside(long number, long a, long b, long c, long d, long e, long f);
 
 #endif
