@@ -4,6 +4,7 @@
 import ctypes
 import errno
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given

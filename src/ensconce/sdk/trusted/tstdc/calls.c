@@ -24,7 +24,9 @@
 #define BLOCK 4096
 #define NANOSECONDS 1000000000
 
-#define OCALL(name, ...) __attribute__((__weak__)) sgx_status_t name(long *result, __VA_ARGS__)
+#define OCALL(name, ...)                                  \
+    __attribute__((__weak__, __visibility__("hidden"))) \
+    sgx_status_t name(long *result, __VA_ARGS__)
 
 OCALL(tee_write, int file, const void *data, size_t size);
 OCALL(tee_read, int file, void *data, size_t size);
