@@ -2,6 +2,7 @@
 """The drop-in SDK: a project with a Makefile of its own builds with the system's compilers."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from ensconce.sdk.toolchain_cxx import for_cxx
 
 _PROJECT = Path(__file__).parent / "project"
 _TIMEOUT = 120
+_VERBS = ("wait", "set")
 _SAID = ["said: sorted 3", "sort: 0x0 0: 1 2 3", "fail: 0x0 1: no reason", "seal: 0x0 0"]
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -118,3 +120,28 @@ def test_every_library_name_of_the_samples_is_there(sdk: Path) -> None:
     names |= {f"libsgx_{name}_sim.so" for name in host - {"capable", "dcap_ql"}}
     assert names <= {path.name for path in (sdk / "lib64").iterdir()}
     assert all(path.exists() for path in (sdk / "lib64").iterdir())
+
+
+def test_a_library_needs_nothing_but_what_an_enclave_has(sdk: Path) -> None:
+    """GNU ld reports what is not defined even in code that nobody calls."""
+    defined, needed = set(), {}
+    for library in sorted((sdk / "lib64").glob("libsgx_*.a")):
+        listing = _run(["nm", "-g", str(library)], sdk, os.environ)
+        for kind, name in re.findall(r"^[0-9a-f ]{16} (\w) (\S+)$", listing, re.MULTILINE):
+            if kind == "U":
+                needed.setdefault(name, library.name)
+            elif kind not in "vw":
+                defined.add(name)
+    of_the_linker = {"__ehdr_start"} | {
+        f"__{table}_array_{end}" for table in ("init", "fini") for end in ("start", "end")
+    }
+    of_the_enclave = {"g_ecall_table", "g_dyn_entry_table"}
+    # Importing sgx_tstdc.edl defines them; who uses its functions has to.
+    of_the_edl = {
+        "sgx_oc_cpuidex",
+        *(f"sgx_thread_{verb}_untrusted_event_ocall" for verb in _VERBS),
+    }
+    # There are no other processes: whoever asks for one has a link error that says so.
+    of_nobody = {"fork"}
+    known = of_the_linker | of_the_enclave | of_the_edl | of_nobody
+    assert {name for name in needed if name not in defined} <= known
