@@ -124,7 +124,8 @@ def test_every_library_name_of_the_samples_is_there(sdk: Path) -> None:
 
 def test_a_library_needs_nothing_but_what_an_enclave_has(sdk: Path) -> None:
     """GNU ld reports what is not defined even in code that nobody calls."""
-    defined, needed = set(), {}
+    defined: set[str] = set()
+    needed: dict[str, str] = {}
     for library in sorted((sdk / "lib64").glob("libsgx_*.a")):
         listing = _run(["nm", "-g", str(library)], sdk, os.environ)
         for kind, name in re.findall(r"^[0-9a-f ]{16} (\w) (\S+)$", listing, re.MULTILINE):
