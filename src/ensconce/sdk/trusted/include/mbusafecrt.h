@@ -44,7 +44,11 @@ char *strtok_s(char *string, const char *delimiters, char **context);
 WCHAR *wcstok_s(WCHAR *string, const WCHAR *delimiters, WCHAR **context);
 
 #ifndef __cplusplus /* there, wchar.h always has it */
+/* wchar.h has it too, unless the C dialect is strict. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wredundant-decls"
 size_t wcsnlen(const WCHAR *string, size_t size);
+#pragma GCC diagnostic pop
 #endif
 
 /* Digits of a number in base 2 to 36; only in base 10 is there a sign. */
