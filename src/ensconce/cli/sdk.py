@@ -10,12 +10,19 @@ from ensconce.cli import run
 from ensconce.cli.output import emit, json_option, show_progress
 from ensconce.edl import stubs
 from ensconce.edl.files import load_file
+from ensconce.image.source import map_file
 from ensconce.sdk import edger8r as edger8r_tool
 from ensconce.sdk.build import build as build_enclave
+from ensconce.sdk.lint import Allow, Report, Severity, read_allow_file
+from ensconce.sdk.lint import lint as lint_image
 from ensconce.sdk.new import Host, Language, new_project
 from ensconce.sdk.sdk_tree import sdk_tree
+from ensconce.sdk.toolchain import Mitigation
 
 __all__ = ["main_edger8r", "sdk"]
+
+_FUNCTIONS_SHOWN = 20
+_LEVELS = click.Choice([level.value for level in Mitigation])
 
 _PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
 
@@ -79,7 +86,12 @@ def build(
       ensconce sdk build enclave.c --edl enclave.edl --out enclave.so
     """
     image = build_enclave(
-        sources, edl, out, include=include, defines=define, search_paths=search_path
+        sources,
+        edl,
+        out,
+        include=include,
+        defines=define,
+        search_paths=search_path,
     )
     emit({"image": image, "size": image.stat().st_size}, as_json=as_json)
 
@@ -99,6 +111,74 @@ def path(*, as_json: bool) -> None:
         emit({"sgx_sdk": tree}, as_json=True)
     else:
         click.echo(tree)
+
+
+@sdk.command()
+@click.argument("image", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--allow", multiple=True, metavar="CHECK[@SYMBOL]", help="A check that may fail, and where."
+)
+@click.option(
+    "--allow-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help='A TOML file: allow = ["CHECK@SYMBOL", …].',
+)
+@click.option("--strict", is_flag=True, help="Warnings fail as well.")
+@click.option(
+    "--mitigation", type=_LEVELS, default=Mitigation.NONE.value, help="The least to accept."
+)
+@json_option
+def lint(
+    image: Path,
+    allow: tuple[str, ...],
+    allow_file: Path | None,
+    mitigation: str,
+    *,
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Say what is wrong with an enclave's image, signed or not; exit 1 for errors.
+
+    \b
+    Example:
+      ensconce sdk lint hello.so --mitigation cf --allow illegal-instruction@probe_cpu
+    """
+    allows = [*map(Allow.parse, allow), *(read_allow_file(allow_file) if allow_file else ())]
+    report = lint_image(
+        bytes(map_file(image)), str(image), allow=allows, mitigation=Mitigation(mitigation)
+    )
+    emit(_lint_facts(image, report), as_json=as_json, text=lambda _: _lint_text(report))
+    worst = Severity.WARNING if strict else Severity.ERROR
+    return int(any(finding.severity >= worst for finding in report.findings))
+
+
+def _lint_facts(image: Path, report: Report) -> dict[str, object]:
+    """Return a lint's report as JSON has it."""
+    return {
+        "image": image,
+        "signed": report.signed,
+        "errors": report.count(Severity.ERROR),
+        "warnings": report.count(Severity.WARNING),
+        "mitigation": report.fences.level,
+        "fences": {
+            kind.name.lower(): {
+                "total": tally.total,
+                "bare": tally.bare,
+                "functions": dict(tally.functions.most_common(_FUNCTIONS_SHOWN)),
+            }
+            for kind, tally in report.fences.tallies.items()
+        },
+        "unjudged_instructions": report.fences.unjudged,
+        "findings": report.findings,
+        "allowed": report.allowed,
+    }
+
+
+def _lint_text(report: Report) -> str:
+    """Return a lint's report as a person reads it."""
+    counts = f"{report.count(Severity.ERROR)} errors, {report.count(Severity.WARNING)} warnings"
+    allowed = f", {len(report.allowed)} allowed" if report.allowed else ""
+    return "\n".join([*map(str, report.findings), counts + allowed])
 
 
 @sdk.command()

@@ -50,6 +50,8 @@ class SegmentType(IntEnum):
     DYNAMIC = 2
     INTERP = 3
     TLS = 7
+    GNU_EH_FRAME = 0x6474E550
+    GNU_STACK = 0x6474E551
     GNU_RELRO = 0x6474E552
 
 
@@ -127,13 +129,14 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A named symbol; `section` 0 means that it is undefined."""
+    """A named symbol; `section` 0 means that it is undefined, `kind` is STT_…."""
 
     name: str
     value: int
     size: int
     section: int
     weak: bool
+    kind: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ class Elf:
             return table
         return table
 
-    def _at_address(self, address: int, size: int, what: str) -> tuple[int, memoryview]:
+    def at_address(self, address: int, size: int, what: str) -> tuple[int, memoryview]:
         """Return the file offset and the bytes of what is loaded at an address."""
         for segment in self.segments:
             inside = address - segment.address
@@ -270,7 +273,7 @@ class Elf:
             length -= length % _RELA.size
             if not address or not length:
                 continue
-            offset, table = self._at_address(address, length, "relocations")
+            offset, table = self.at_address(address, length, "relocations")
             yield from relocations(table, offset)
 
     def section_relocations(self, section: Section) -> Iterator[Relocation]:
@@ -287,11 +290,16 @@ class Elf:
     def symbols(self) -> Mapping[str, int]:
         """Addresses of all defined symbols; .dynsym goes before .symtab."""
         found: dict[str, int] = {}
-        for name in (".dynsym", ".symtab"):
-            for symbol in self._symbol_table(name):
-                if symbol.section and symbol.name and symbol.value:
-                    found.setdefault(symbol.name, symbol.value)
+        for symbol in self.defined_symbols:
+            if symbol.name and symbol.value:
+                found.setdefault(symbol.name, symbol.value)
         return found
+
+    @cached_property
+    def defined_symbols(self) -> tuple[Symbol, ...]:
+        """The defined symbols of .dynsym, then those of .symtab."""
+        tables = (*self.dynamic_symbols, *self._symbol_table(".symtab"))
+        return tuple(symbol for symbol in tables if symbol.section)
 
     def _symbol_table(self, name: str) -> tuple[Symbol, ...]:
         """Return the named symbols of a table; none when the file has no such section."""
@@ -313,7 +321,7 @@ class Elf:
             budget -= len(text)
             if budget < 0:
                 raise self.error(f"has overlapping symbol names in {name}; it is damaged")
-            found.append(Symbol(text, value, size, index, info >> 4 == _STB_WEAK))
+            found.append(Symbol(text, value, size, index, info >> 4 == _STB_WEAK, info & 15))
         return tuple(found)
 
 

@@ -6,22 +6,19 @@ relocation that the runtime does not know would stop the enclave's start; text t
 is an invitation. Better to learn of them from the build.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from ensconce.errors import FormatError
 from ensconce.image.elf import (
     DynamicTag,
     Elf,
     RelocationType,
-    Section,
-    SectionFlags,
     SegmentFlags,
     SegmentType,
 )
-from ensconce.sdk.instruction import decode, forbidden
+from ensconce.sdk.functions import Functions
+from ensconce.sdk.instruction import forbidden
 
 __all__ = ["Finding", "check_image", "findings"]
 
@@ -56,10 +53,7 @@ def findings(content: bytes, source: str) -> Iterator[Finding]:
     """Yield every fault of an unsigned image. Raises FormatError for what is no ELF file."""
     elf = Elf(memoryview(content), source)
     yield from _structure(elf)
-    places = _Places(elf)
-    for section in elf.sections:
-        if section.flags & SectionFlags.EXECINSTR:
-            yield from _code(elf, section, places)
+    yield from _code(Functions(elf))
 
 
 def _structure(elf: Elf) -> Iterator[Finding]:
@@ -94,39 +88,13 @@ def _relocations(elf: Elf) -> Iterator[Finding]:
             yield Finding(f"a relocation of type {relocation.type}", relocation.address)
 
 
-class _Places:
-    """The image's symbols by address: where to begin decoding anew, and what to call a place."""
-
-    def __init__(self, elf: Elf) -> None:
-        by_address = sorted((value, name) for name, value in elf.symbols.items())
-        self._addresses = [value for value, _ in by_address]
-        self._names = [name for _, name in by_address]
-
-    def starts(self, section: Section) -> list[int]:
-        """Return the addresses of a section's symbols and of its two ends, in order."""
-        end = section.address + section.size
-        inside = {value for value in self._addresses if section.address <= value < end}
-        return sorted({section.address, end} | inside)
-
-    def name(self, address: int) -> str:
-        """Return the symbol that an address belongs to."""
-        index = bisect_right(self._addresses, address) - 1
-        return self._names[index] if index >= 0 else ""
-
-
-def _code(elf: Elf, section: Section, places: _Places) -> Iterator[Finding]:
-    """Decode a section from symbol to symbol."""
-    code = bytes(elf.section_content(section))
-    starts = places.starts(section)
-    for first, last in pairwise(starts):
-        at, end = first - section.address, last - section.address
-        while at < end:
-            instruction = decode(code, at)
-            address = section.address + at
-            if instruction is None:
-                yield Finding("bytes that are no instruction", address, places.name(address))
-                break
-            name = forbidden(instruction)
-            if name is not None:
-                yield Finding(f"the instruction {name}", address, places.name(address))
-            at += instruction.length
+def _code(functions: Functions) -> Iterator[Finding]:
+    """Decode all code from function to function."""
+    for place in functions.places():
+        if place.instruction is None:
+            what = "bytes that are no instruction"
+        elif name := forbidden(place.instruction):
+            what = f"the instruction {name}"
+        else:
+            continue
+        yield Finding(what, place.address, functions.name(place.address))

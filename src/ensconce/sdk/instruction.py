@@ -8,15 +8,16 @@ walked over correctly whether this code knows them or not.
 
 from typing import NamedTuple
 
-__all__ = ["Instruction", "decode", "forbidden"]
+__all__ = ["Instruction", "decode", "forbidden", "opcodes"]
 
 _MAX_LENGTH = 15
 
 _PREFIXES = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf0\xf2\xf3")
 _OPERAND_SIZE, _ADDRESS_SIZE = 0x66, 0x67
+_VECTOR_PREFIXES = (0, 0x66, 0xF3, 0xF2)  # by the two bits of a VEX or EVEX prefix
 
 
-def _opcodes(text: str) -> frozenset[int]:
+def opcodes(text: str) -> frozenset[int]:
     """Return the opcodes of a list such as "00-03 0f"."""
     found: set[int] = set()
     for part in text.split():
@@ -26,31 +27,47 @@ def _opcodes(text: str) -> frozenset[int]:
 
 
 # The one-byte map, in 64-bit mode.
-_INVALID = _opcodes("06 07 0e 16 17 1e 1f 27 2f 37 3f 60-61 82 9a c4-c5 ce d4-d6 ea")
-_MODRM = _opcodes(
+_INVALID = opcodes("06 07 0e 16 17 1e 1f 27 2f 37 3f 60-61 82 9a c4-c5 ce d4-d6 ea")
+_MODRM = opcodes(
     "00-03 08-0b 10-13 18-1b 20-23 28-2b 30-33 38-3b 63 69 6b 80-81 83-8f c0-c1 c6-c7 d0-d3 d8-df"
     " f6-f7 fe-ff"
 )
-_BYTE = _opcodes("04 0c 14 1c 24 2c 34 3c 6a 6b 70-7f 80 83 a8 b0-b7 c0-c1 c6 cd e0-e7 eb")
-_WORD_OR_LONG = _opcodes("05 0d 15 1d 25 2d 35 3d 68 69 81 a9 b8-bf c7")
-_LONG = _opcodes("e8-e9")
-_OFFSET = _opcodes("a0-a3")
-_ENTER, _RETURNS = 0xC8, _opcodes("c2 ca")
+_BYTE = opcodes("04 0c 14 1c 24 2c 34 3c 6a 6b 70-7f 80 83 a8 b0-b7 c0-c1 c6 cd e0-e7 eb")
+_WORD_OR_LONG = opcodes("05 0d 15 1d 25 2d 35 3d 68 69 81 a9 b8-bf c7")
+_LONG = opcodes("e8-e9")
+_OFFSET = opcodes("a0-a3")
+_ENTER, _RETURNS = 0xC8, opcodes("c2 ca")
 
 # The 0F map.
-_0F_INVALID = _opcodes("04 0a 0c 24-27 36 39 3b-3f")
-_0F_PLAIN = _opcodes("05-09 0b 0e 30-35 37 77 a0-a2 a8-aa c8-cf")
-_0F_BYTE = _opcodes("0f 70-73 a4 ac ba c2 c4-c6")
-_0F_LONG = _opcodes("80-8f")
+_0F_INVALID = opcodes("04 0a 0c 24-27 36 39 3b-3f")
+_0F_PLAIN = opcodes("05-09 0b 0e 30-35 37 77 a0-a2 a8-aa c8-cf")
+_0F_BYTE = opcodes("0f 70-73 a4 ac ba c2 c4-c6")
+_0F_LONG = opcodes("80-8f")
 
 
 class Instruction(NamedTuple):
-    """Where an instruction's parts are; `opcode_map` is 0, 0x0F, 0x0F38, 0x0F3A or -1 for VEX."""
+    """Where an instruction's parts are; `opcode_map` is 0, 0x0F, 0x0F38, 0x0F3A or -1 for VEX.
+
+    `prefix` is the one that chooses among instructions of an opcode: 0, 0x66, 0xF2 or 0xF3, outside
+    the one-byte map only. `vector_map` is the map that a VEX or EVEX prefix names.
+    """
 
     length: int
     opcode_map: int
     opcode: int
     modrm: int | None
+    prefix: int = 0
+    vector_map: int = 0
+
+    @property
+    def reaches_memory(self) -> bool:
+        """Whether ModRM names an operand in memory."""
+        return self.modrm is not None and self.modrm < 0xC0
+
+    @property
+    def extension(self) -> int:
+        """The three bits of ModRM that some opcodes continue in."""
+        return (self.modrm or 0) >> 3 & 7
 
 
 def decode(code: bytes, at: int = 0) -> Instruction | None:
@@ -75,7 +92,7 @@ def _decode(code: bytes, start: int) -> Instruction | None:
     if opcode in (0xC4, 0xC5, 0x62):
         return None if rex else _vector(code, start, at)
     if opcode == 0x0F:
-        return _two_bytes(code, start, at + 1)
+        return _two_bytes(code, start, at + 1, _chosen(prefixes))
     if opcode in _INVALID:
         return None
     at += 1
@@ -104,14 +121,20 @@ def _immediate(opcode: int, modrm: int | None, prefixes: bytes, rex: int) -> int
     return 3 if opcode == _ENTER else 0
 
 
-def _two_bytes(code: bytes, start: int, at: int) -> Instruction | None:
+def _chosen(prefixes: bytes) -> int:
+    """Return the prefix that chooses the instruction: a repetition goes before 66."""
+    last = max(prefixes.rfind(b"\xf2"), prefixes.rfind(b"\xf3"))
+    return prefixes[last] if last >= 0 else _OPERAND_SIZE if _OPERAND_SIZE in prefixes else 0
+
+
+def _two_bytes(code: bytes, start: int, at: int, prefix: int) -> Instruction | None:
     """Decode from the byte after 0F on."""
     opcode = code[at]
     at += 1
     if opcode in (0x38, 0x3A):
         long_opcode, modrm = code[at], code[at + 1]
         at += 1 + _operand(code, at + 1) + (opcode == 0x3A)
-        return Instruction(at - start, 0x0F00 | opcode, long_opcode, modrm)
+        return Instruction(at - start, 0x0F00 | opcode, long_opcode, modrm, prefix)
     if opcode in _0F_INVALID:
         return None
     if opcode in _0F_PLAIN or opcode in _0F_LONG:
@@ -119,7 +142,7 @@ def _two_bytes(code: bytes, start: int, at: int) -> Instruction | None:
         return Instruction(at - start, 0x0F, opcode, None)
     modrm = code[at]
     at += _operand(code, at) + (opcode in _0F_BYTE)
-    return Instruction(at - start, 0x0F, opcode, modrm)
+    return Instruction(at - start, 0x0F, opcode, modrm, prefix)
 
 
 def _vector(code: bytes, start: int, at: int) -> Instruction | None:
@@ -127,17 +150,18 @@ def _vector(code: bytes, start: int, at: int) -> Instruction | None:
     kind = code[at]
     size, bits = {0xC5: (2, 0), 0xC4: (3, 0x1F), 0x62: (4, 0x07)}[kind]
     opcode_map = code[at + 1] & bits if bits else 1
+    prefix = _VECTOR_PREFIXES[code[at + (2 if kind == 0x62 else size - 1)] & 3]
     at += size
     opcode = code[at]
     at += 1
     if opcode_map == 0 or opcode_map > 7:
         return None
     if kind != 0x62 and opcode_map == 1 and opcode == 0x77:
-        return Instruction(at - start, -1, opcode, None)
+        return Instruction(at - start, -1, opcode, None, prefix, opcode_map)
     modrm = code[at]
     at += _operand(code, at)
     at += opcode_map == 3 or (opcode_map == 1 and opcode in _0F_BYTE)
-    return Instruction(at - start, -1, opcode, modrm)
+    return Instruction(at - start, -1, opcode, modrm, prefix, opcode_map)
 
 
 def _operand(code: bytes, at: int) -> int:
@@ -185,8 +209,7 @@ _FAR = {3: "far CALL", 5: "far JMP"}
 
 def forbidden(instruction: Instruction) -> str | None:
     """Return the name of an instruction that faults in an enclave; None for all others."""
-    modrm, opcode = instruction.modrm, instruction.opcode
-    extension = (modrm or 0) >> 3 & 7
+    modrm, opcode, extension = instruction.modrm, instruction.opcode, instruction.extension
     if instruction.opcode_map == 0:
         return _FAR.get(extension) if opcode == 0xFF else _ONE_BYTE.get(opcode)
     if instruction.opcode_map != 0x0F:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from importlib import metadata, util
 from pathlib import Path
 
@@ -24,6 +25,7 @@ __all__ = [
     "PREBUILT",
     "ZIG_VERSION",
     "CompileFlags",
+    "Mitigation",
     "Toolchain",
     "cache_folder",
     "object_name",
@@ -44,8 +46,7 @@ TARGET = "x86_64-linux-musl"
 # Every processor with SGX is at least this; AVX may be missing, or masked out by XFRM.
 MACHINE = "x86_64_v2"
 
-# Flags that all C and C++ code of an enclave is compiled with, ours and the user's: mitigations
-# against attacks on speculation belong here, as they hold for all code or for none.
+# Flags that all C and C++ code of an enclave is compiled with, ours and the user's.
 COMMON_FLAGS = (
     "-O2",
     "-g0",
@@ -98,6 +99,40 @@ _PASSED_ON = ("HOME", "PATH", "TMPDIR")
 EXPORTED = ("enclave_entry", "g_global_data", "g_peak_heap_used")
 
 
+class Mitigation(Enum):
+    """What the code of an enclave does against load value injection (CVE-2020-0551).
+
+    CF: returns and indirect branches go where a register says, after LFENCE. LOAD: LFENCE follows
+    every load as well. The names are those of the vendor's MITIGATION-CVE-2020-0551.
+    """
+
+    NONE = "none"
+    CF = "cf"
+    LOAD = "load"
+
+    def machine(self) -> str:
+        """Return what code generation needs to know: which branches it may emit."""
+        return "" if self is Mitigation.NONE else "+lvi_cfi"
+
+    def compiler(self) -> tuple[str, ...]:
+        """Return the compiler's arguments."""
+        # Else the linker writes the accesses to thread data anew, and leaves fences out.
+        return () if self is Mitigation.NONE else ("-ftls-model=local-exec",)
+
+    def assembler(self) -> tuple[str, ...]:
+        """Return the arguments that make the assembler add fences.
+
+        The fences after loads are the assembler's alone: the code generator of this toolchain
+        leaves those out that it finds harmless, and nobody could see from an image whether it did.
+        """
+        if self is Mitigation.NONE:
+            return ()
+        level = "-mlvi-cfi" if self is Mitigation.CF else "-mlvi-hardening"
+        fences = ("-mllvm", "-x86-experimental-lvi-inline-asm-hardening")
+        # Or C would become machine code without going through the assembler.
+        return (level, *fences, "-via-file-asm")
+
+
 @dataclass(frozen=True, slots=True)
 class CompileFlags:
     """How one file is compiled, beyond what holds for all."""
@@ -138,11 +173,15 @@ class Toolchain:
     """The wheel's compiler and linker, with a cache of what they made.
 
     `zig` is the program, `library` the wheel's folder of sources and headers, `cache` a folder
-    that may be deleted at any time. Every failure is a `ToolchainError` with the tool's output.
+    that may be deleted at any time, `mitigation` what all code that it makes does. Every failure
+    is a `ToolchainError` with the tool's output.
     """
 
-    def __init__(self, zig: Path, cache: Path | None = None) -> None:
+    def __init__(
+        self, zig: Path, cache: Path | None = None, mitigation: Mitigation = Mitigation.NONE
+    ) -> None:
         self.zig = zig
+        self.mitigation = mitigation
         self.library = zig.parent / "lib"
         self.cache = cache_folder() if cache is None else cache
 
@@ -157,6 +196,10 @@ class Toolchain:
         if version != ZIG_VERSION:
             raise ToolchainError(f"The ziglang wheel is version {version}, not tested here; {mend}")
         return cls(Path(spec.origin).parent / "zig", cache)
+
+    def mitigated(self, mitigation: Mitigation) -> "Toolchain":
+        """Return the same toolchain, whose code has another mitigation."""
+        return Toolchain(self.zig, self.cache, mitigation)
 
     def run(self, *arguments: str | Path, task: str, cwd: Path | None = None) -> str:
         """Run zig and return what it printed; `task` completes "could not ...".
@@ -190,14 +233,27 @@ class Toolchain:
 
     def compile(self, source: Path, output: Path, flags: CompileFlags) -> None:
         """Compile one C, C++ or assembly file of an enclave."""
+        if self.mitigation is Mitigation.NONE:
+            self._compile(source, output, flags, "-c")
+        elif source.suffix in {".s", ".S"}:
+            self._assemble(source, output, flags)
+        else:
+            assembly = output.with_suffix(".s")
+            self._compile(source, assembly, flags, "-S")
+            self._assemble(assembly, output, CompileFlags())
+            assembly.unlink()
+
+    def _compile(self, source: Path, output: Path, flags: CompileFlags, what: str) -> None:
+        """Compile one file to an object (-c) or to assembly (-S)."""
         # The file's own folder may not leave a trace: a build elsewhere gives the same bytes.
         folder = source.resolve().parent
         warnings = self.run(
             "cc",
             *self.target(),
             *flags.arguments(),
+            *self.mitigation.compiler(),
             f"-ffile-prefix-map={folder}=.",
-            "-c",
+            what,
             source.resolve(),
             "-o",
             output.resolve(),
@@ -217,10 +273,25 @@ class Toolchain:
             libc / "include" / "generic-musl",
         ]
 
-    @staticmethod
-    def target() -> list[str]:
+    def _assemble(self, source: Path, output: Path, flags: CompileFlags) -> None:
+        """Assemble one file with the mitigation's fences: `zig cc` would not pass them on."""
+        self.run(
+            "build-obj",
+            *self.target(),
+            "-OReleaseFast",
+            "-fstrip",
+            f"-femit-bin={output.resolve()}",
+            "-cflags",
+            *flags.arguments(),
+            *self.mitigation.assembler(),
+            "--",
+            source.resolve(),
+            task=f"assemble {source}",
+        )
+
+    def target(self) -> list[str]:
         """Return the arguments that name the machine code is made for."""
-        return ["-target", TARGET, f"-mcpu={MACHINE}"]
+        return ["-target", TARGET, f"-mcpu={MACHINE}{self.mitigation.machine()}"]
 
     def compile_group(
         self, sources: Sequence[Path], flags: CompileFlags, folder: Path
@@ -241,6 +312,8 @@ class Toolchain:
             f"-femit-bin={archive}",
             "-cflags",
             *flags.arguments(),
+            *self.mitigation.compiler(),
+            *self.mitigation.assembler(),
             "--",
             *sources,
             task=f"compile {len(sources)} files from {sources[0].parent}",
@@ -253,21 +326,26 @@ class Toolchain:
 
     def compile_zig(self, source: Path, output: Path) -> None:
         """Compile one Zig file without a system under it."""
+        assembly = output.with_suffix(".s")
+        plain = self.mitigation is Mitigation.NONE
         self.run(
             "build-obj",
             "-target",
             "x86_64-freestanding-none",
-            f"-mcpu={MACHINE}",
+            f"-mcpu={MACHINE}{self.mitigation.machine()}",
             "-OReleaseFast",
             "-fPIC",
             "-fstrip",
             "-fno-compiler-rt",
             "-ffunction-sections",
             "-fdata-sections",
-            f"-femit-bin={output}",
+            *([f"-femit-bin={output}"] if plain else ["-fno-emit-bin", f"-femit-asm={assembly}"]),
             source,
             task=f"compile {source}",
         )
+        if not plain:
+            self._assemble(assembly, output, CompileFlags())
+            assembly.unlink()
 
     def link(self, objects: Iterable[Path], archives: Iterable[Path], output: Path) -> None:
         """Link an enclave's image. The first archive is linked whole: it is the runtime."""
@@ -307,8 +385,13 @@ class Toolchain:
 
         In the cache it is there or not.
         """
-        digest = hashlib.sha256(ZIG_VERSION.encode())
-        for part in (*self.target(), *COMMON_FLAGS):
+        mitigation, digest = self.mitigation, hashlib.sha256(ZIG_VERSION.encode())
+        for part in (
+            *self.target(),
+            *COMMON_FLAGS,
+            *mitigation.compiler(),
+            *mitigation.assembler(),
+        ):
             digest.update(part.encode() + b"\0")
         for ingredient in ingredients:
             digest.update(hashlib.sha256(ingredient).digest())
