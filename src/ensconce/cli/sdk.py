@@ -68,6 +68,12 @@ def new(name: Path, language: str, host: str, *, as_json: bool) -> None:
 @click.option("-I", "--include", multiple=True, help="A folder of headers.")
 @click.option("-D", "--define", multiple=True, metavar="NAME[=VALUE]", help="A macro.")
 @click.option("--search-path", multiple=True, help="A folder of EDL files to import.")
+@click.option(
+    "--mitigation",
+    type=_LEVELS,
+    default=Mitigation.NONE.value,
+    help="Against load value injection: control flow, or loads as well (several times slower).",
+)
 @json_option
 def build(
     sources: tuple[Path, ...],
@@ -76,6 +82,7 @@ def build(
     include: tuple[str, ...],
     define: tuple[str, ...],
     search_path: tuple[str, ...],
+    mitigation: str,
     *,
     as_json: bool,
 ) -> None:
@@ -92,6 +99,7 @@ def build(
         include=include,
         defines=define,
         search_paths=search_path,
+        mitigation=Mitigation(mitigation),
     )
     emit({"image": image, "size": image.stat().st_size}, as_json=as_json)
 

@@ -10,8 +10,9 @@ from ensconce.edl.files import load_file
 from ensconce.errors import ConfigError, ToolchainError
 from ensconce.sdk.bridges import trusted_files
 from ensconce.sdk.edger8r import write
+from ensconce.sdk.fences import check_mitigation
 from ensconce.sdk.illegal import check_image
-from ensconce.sdk.toolchain import USER_FLAGS, CompileFlags, Toolchain
+from ensconce.sdk.toolchain import USER_FLAGS, CompileFlags, Mitigation, Toolchain
 from ensconce.sdk.toolchain_archives import INCLUDE, trusted_archives
 from ensconce.sdk.toolchain_cxx import CXX_SUFFIXES, for_c, for_cxx
 
@@ -30,16 +31,18 @@ def build(
     options: Sequence[str] = (),
     search_paths: Sequence[Path | str] = (),
     toolchain: Toolchain | None = None,
+    mitigation: Mitigation = Mitigation.NONE,
 ) -> Path:
     """Compile, link and check an enclave; return `output`, ready for the signer.
 
     `sources` are C, C++ or assembly files and need no build files: the edge routines are made
     from `edl`, whose imports are looked up in `search_paths` and among our own. `options` go to
     the compiler, such as `-std=c++20`. The same sources give the same bytes.
+    `mitigation` is against load value injection.
     Raises FormatError for the EDL, ToolchainError with the compiler's output, and FormatError
-    for an image that an enclave cannot be (`ensconce.sdk.illegal`).
+    for an image that an enclave cannot be (`ensconce.sdk.illegal`) or that lacks the mitigation.
     """
-    toolchain = Toolchain.find() if toolchain is None else toolchain
+    toolchain = (Toolchain.find() if toolchain is None else toolchain).mitigated(mitigation)
     edl, output = Path(edl), Path(output)
     files = [Path(source) for source in sources]
     for file in (edl, *files):
@@ -62,6 +65,7 @@ def build(
         _link(toolchain, objects, image)
         content = image.read_bytes()
         check_image(content, str(output))
+        check_mitigation(content, str(output), mitigation)
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(content)
     return output

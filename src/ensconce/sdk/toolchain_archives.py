@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ensconce.sdk.toolchain import RUNTIME_FLAGS, CompileFlags, Toolchain, write_archive
+from ensconce.sdk.toolchain import (
+    RUNTIME_FLAGS,
+    CompileFlags,
+    Mitigation,
+    Toolchain,
+    write_archive,
+)
 from ensconce.sdk.toolchain_crypto import crypto_objects
 from ensconce.sdk.toolchain_cxx import cxx_objects
 
@@ -86,6 +92,7 @@ _NO_FILES = frozenset(
         "process/_Fork.c",
         "process/fork.c",
         "process/x86_64/vfork.s",
+        "setjmp/x86_64/longjmp.s",
         "signal/x86_64/restore.s",
         "thread/__tls_get_addr.c",
         "thread/pthread_cancel.c",
@@ -111,6 +118,9 @@ _MUSL_FLAGS = (
     "-fno-asynchronous-unwind-tables",
     "-w",
 )
+
+# What mitigated code of other compilers jumps to.
+_THUNKS = "thunks.S"
 
 _OUR_FLAGS = (*RUNTIME_FLAGS, "-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
 
@@ -245,6 +255,8 @@ def _plain(name: str) -> Callable[[Toolchain, Path], list[tuple[str, bytes]]]:
         flags = CompileFlags(include=(TRUSTED / name, INCLUDE, TRUSTED / "trts"), extra=_OUR_FLAGS)
         result = []
         for source in _ours(name):
+            if source.name == _THUNKS and toolchain.mitigation is Mitigation.NONE:
+                continue
             output = folder / f"{source.name}.o"
             toolchain.compile(source, output, flags)
             result.append((source.name, output.read_bytes()))
@@ -300,11 +312,13 @@ def _is_c(symbol: str) -> bool:
     return not (_is_crypto(symbol) or _is_cxx(symbol))
 
 
+_CRYPTO_MODULES = ("toolchain_crypto.py", "instruction.py", "loads.py")
+
 # The runtime first: it is linked whole.
 _ARCHIVES = (
     _Archive("libtee_trts.a", _plain("trts"), "trts"),
     _Archive("libtee_tservice.a", _plain("tservice"), "tservice"),
-    _Archive("libtee_tcrypto.a", _crypto, "tcrypto", _is_crypto, ("toolchain_crypto.py",)),
+    _Archive("libtee_tcrypto.a", _crypto, "tcrypto", _is_crypto, _CRYPTO_MODULES),
     _Archive("libtee_tcxx.a", _cxx, "libcxx", _is_cxx, ("toolchain_cxx.py",)),
     _Archive("libtee_tstdc.a", _glue(pthread=False), "tstdc"),
     _Archive("libtee_pthread.a", _glue(pthread=True), "tstdc", _is_c),
@@ -314,12 +328,20 @@ _ARCHIVES = (
 )
 
 
-def trusted_archives(toolchain: Toolchain, lacking: Collection[str] | None = None) -> list[Path]:
+def trusted_archives(
+    toolchain: Toolchain,
+    lacking: Collection[str] | None = None,
+    *,
+    mitigation: Mitigation | None = None,
+) -> list[Path]:
     """Return the libraries an enclave is linked with, building those that are not in the cache.
 
     When `lacking` is given, those that not every program needs are built only if they may have
     one of these symbols; what is in the cache is returned anyway.
+    `mitigation` chooses another set than the toolchain's own.
     """
+    if mitigation is not None:
+        toolchain = toolchain.mitigated(mitigation)
     paths = []
     for archive in _ARCHIVES:
         path = toolchain.cached(archive.name, archive.ingredients())

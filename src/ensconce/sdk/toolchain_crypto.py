@@ -15,7 +15,9 @@ from importlib import util
 from pathlib import Path
 
 from ensconce.errors import ToolchainError
-from ensconce.sdk.toolchain import CompileFlags, Toolchain
+from ensconce.sdk.instruction import decode
+from ensconce.sdk.loads import loads
+from ensconce.sdk.toolchain import CompileFlags, Mitigation, Toolchain
 
 __all__ = ["SOURCE_HASH", "crypto_license", "crypto_objects", "crypto_source"]
 
@@ -61,7 +63,11 @@ _ASSEMBLY_FILES = (
 _BIGNUM_FILES = ("bignum_montinv_p256", "p256_montjscalarmul", "p256_montjscalarmul_alt")
 
 _STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter")
-_BYTES = re.compile(r"\.byte\s+(\d+(?:,\d+)*)\s*")
+_BYTES = re.compile(r"\s*\.byte\s+((?:0x)?[\da-f]+(?:,(?:0x)?[\da-f]+)*)\s*")
+_SECTION = re.compile(
+    r"\s*(?:\.section\s+)?(\.text|\.rodata|\.data|\.bss|\.note|\.pdata|\.xdata)\b"
+)
+_REP_RET = b"\xf3\xc3"
 
 _DEFINES = ("BORINGSSL_IMPLEMENTATION", "S2N_BN_HIDE_SYMBOLS", "NDEBUG", "_GNU_SOURCE")
 
@@ -139,13 +145,27 @@ def crypto_license(toolchain: Toolchain) -> bytes:
         return content.read()
 
 
-def _drop_credits(path: Path) -> None:
-    """Remove the author's name from among an assembly file's code: as code it would be illegal."""
-    kept = []
+def _prepare(path: Path, mitigation: Mitigation) -> None:
+    """Rewrite those lines of an assembly file that are bytes in place of an instruction.
+
+    The author's name among the code is removed: as code it would be illegal. The assembler can
+    add no fences to bytes, so here they are added for it.
+    """
+    kept, in_code = [], False
     for line in path.read_text().splitlines(keepends=True):
+        if section := _SECTION.match(line):
+            in_code = (section[1] or section[2]).startswith(".text")
         numbers = _BYTES.fullmatch(line)
-        if numbers is None or b"CRYPTOGAMS" not in bytes(map(int, numbers[1].split(","))):
+        code = bytes(int(each, 0) for each in numbers[1].split(",")) if numbers else b""
+        if b"CRYPTOGAMS" in code:
+            continue
+        if not in_code or mitigation is Mitigation.NONE or not code:
             kept.append(line)
+            continue
+        kept.append("\tret\n" if code == _REP_RET else line)
+        found = decode(code)
+        if mitigation is Mitigation.LOAD and found and found.length == len(code) and loads(found):
+            kept.append("\tlfence\n")
     path.write_text("".join(kept))
 
 
@@ -174,6 +194,6 @@ def crypto_objects(
         result.append((source.name, output.read_bytes()))
     assembly = [root / _ASSEMBLY / f"{name}.S" for name in _ASSEMBLY_FILES]
     for source in assembly:
-        _drop_credits(source)
+        _prepare(source, toolchain.mitigation)
     assembly += [bignum / "x86_att" / "p256" / f"{name}.S" for name in _BIGNUM_FILES]
     return [*result, *toolchain.compile_group(assembly, theirs, folder)]
