@@ -97,7 +97,7 @@ _BAD: list[tuple[Callable[[bytearray], None], Check, Severity, str]] = [
     (lambda d: _relocate(d, _UNKNOWN_RELOCATION), Check.RELOCATION, Severity.ERROR, "type 37"),
     (_undefine, Check.LINKAGE, Severity.ERROR, "does not define g_peak_heap_used"),
     (lambda d: _rename(d, "g_global_data"), Check.MISSING_SYMBOL, Severity.ERROR, "g_global_data"),
-    (lambda d: _rename(d, ".note.sgxmeta"), Check.NO_METADATA_ROOM, Severity.ERROR, "no room"),
+    (lambda d: _rename(d, ".note.sgxmeta"), Check.NO_METADATA_ROOM, Severity.ERROR, "no section"),
     (_drop_enclu, Check.SIMULATION, Severity.ERROR, "simulation mode"),
     (_want_text_relocations, Check.WRITABLE_CODE, Severity.WARNING, "DT_TEXTREL"),
     (
@@ -274,6 +274,15 @@ def test_fences_make_the_level(code: list[str], level: Mitigation, bare: Kind | 
     assert fences.level is level
     assert bare is None or fences.tallies[bare].bare == 1
     assert fences.describe().count("in f") == sum(bool(t.bare) for t in fences.tallies.values())
+
+
+def test_an_allowed_function_does_not_count_for_the_level(hello_world: Path) -> None:
+    before = lint(hello_world.read_bytes(), "image").fences.tallies[Kind.RETURN]
+    allow = [Allow.parse("lvi@sgx_greet")]
+    report = lint(hello_world.read_bytes(), "image", allow=allow)
+    after = report.fences.tallies[Kind.RETURN]
+    assert before.total - after.total == before.functions["sgx_greet"] > 0
+    assert {each.check for each in report.findings} == {Check.LVI}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from ensconce.sdk.lint import lint
 from ensconce.sdk.sign import SigningKey, sign
 from ensconce.sdk.toolchain import Mitigation, Toolchain
 from ensconce.sdk.toolchain_archives import INCLUDE, trusted_archives
+from ensconce.sdk.toolchain_crypto import crypto_source
 
 _FOLDER = Path(__file__).parent / "mitigations"
 _SOURCE, _EDL = _FOLDER / "mitigations.c", _FOLDER / "mitigations.edl"
@@ -162,3 +163,15 @@ def test_cryptography_of_each_level_has_it_and_gives_the_same(
         result = bytearray(1)
         assert crypto.verify_text(bytes(point), text, len(text), bytes(signature), result) == 0
         assert result == bytearray(1)
+
+
+@pytest.mark.slow
+def test_mitigated_libraries_built_anew_give_the_same_bytes(
+    toolchain: Toolchain, tmp_path: Path
+) -> None:
+    fresh = Toolchain(toolchain.zig, tmp_path / "cache")
+    (tmp_path / "cache" / "sources").mkdir(parents=True)
+    shutil.copy(crypto_source(toolchain), tmp_path / "cache" / "sources")
+    sets = [trusted_archives(each, mitigation=Mitigation.LOAD) for each in (toolchain, fresh)]
+    for kept, made in zip(*sets, strict=True):
+        assert kept.read_bytes() == made.read_bytes(), kept.name

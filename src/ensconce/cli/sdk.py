@@ -186,7 +186,9 @@ def _lint_text(report: Report) -> str:
     """Return a lint's report as a person reads it."""
     counts = f"{report.count(Severity.ERROR)} errors, {report.count(Severity.WARNING)} warnings"
     allowed = f", {len(report.allowed)} allowed" if report.allowed else ""
-    return "\n".join([*map(str, report.findings), counts + allowed])
+    unjudged = report.fences.unjudged
+    note = f"; {unjudged} instructions outside of functions were not judged" if unjudged else ""
+    return "\n".join([*map(str, report.findings), counts + allowed + note])
 
 
 @sdk.command()

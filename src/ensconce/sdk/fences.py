@@ -79,7 +79,7 @@ class Fences:
         """Judge the next instruction."""
         found, seen = place.instruction, self._seen
         if found is None or not place.known:
-            self.unjudged += found is not None and place.code.strip(b"\0\x90\xcc") != b""
+            self.unjudged += found is not None and not _is_padding(found, place.code)
             self._forget()
             return
         if place.address != seen.end:
@@ -172,6 +172,13 @@ def _kind(found: Instruction) -> Kind | None:
     if found.opcode_map == 0 and found.opcode == 0xFF and found.extension in (2, 4):
         return Kind.MEMORY if found.reaches_memory else Kind.REGISTER
     return Kind.LOAD if loads(found) else None
+
+
+def _is_padding(found: Instruction, code: bytes) -> bool:
+    """NOP of any length, INT3, zeros."""
+    if found.opcode_map:
+        return (found.opcode_map, found.opcode) == (0x0F, 0x1F)
+    return found.opcode in (0x90, 0xCC) or not any(code)
 
 
 def _is_fence(found: Instruction) -> bool:

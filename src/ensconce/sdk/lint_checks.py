@@ -46,11 +46,13 @@ def file_findings(elf: Elf, source: str) -> Iterator[Finding]:
     yield from _segments(elf)
     yield from _relocations(elf)
     yield from _hardening(elf)
-    if elf.section(NOTE_SECTION) is None:
-        what = f"there is no room for the signer's metadata (section {NOTE_SECTION})"
-        yield Finding(Check.NO_METADATA_ROOM, _ERROR, what)
+    try:
+        file = EnclaveElf(elf.data, source)
+    except FormatError as error:
+        if elf.section(NOTE_SECTION) is not None:
+            raise
+        yield Finding(Check.NO_METADATA_ROOM, _ERROR, _of_image(error, source))
         return
-    file = EnclaveElf(elf.data, source)
     # A signed file has been through a signer, who may have been told to let this pass.
     severity = _WARNING if file.metadata else _ERROR
     yield from _linkage(file, severity)
@@ -65,6 +67,11 @@ def file_findings(elf: Elf, source: str) -> Iterator[Finding]:
             yield Finding(Check.DEBUG_LAUNCH, _WARNING, what)
 
 
+def _of_image(error: FormatError, source: str) -> str:
+    """Return what an error says of a file, without the file's name."""
+    return f"the image {str(error).removeprefix(source).strip()}"
+
+
 def _linkage(file: EnclaveElf, severity: Severity) -> Iterator[Finding]:
     """Check what a signer needs."""
     exported = {symbol.name for symbol in file.elf.dynamic_symbols if symbol.section}
@@ -75,7 +82,7 @@ def _linkage(file: EnclaveElf, severity: Severity) -> Iterator[Finding]:
     try:
         check_linkage(file)
     except FormatError as error:
-        what = f"the signer refuses this: the image {str(error).removeprefix(file.source).strip()}"
+        what = f"the signer refuses this: {_of_image(error, file.source)}"
         yield Finding(Check.LINKAGE, severity, what)
 
 
