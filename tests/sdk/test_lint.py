@@ -25,7 +25,7 @@ from ensconce.sdk.toolchain import Mitigation
 _PHDR = 56
 _CPUID = b"\x0f\xa2"
 _TIMESTAMP = b"\x0f\x31"
-_GLOB_DAT, _UNKNOWN_RELOCATION = 6, 37
+_GLOB_DAT, _TPOFF64, _UNKNOWN_RELOCATION = 6, 18, 37
 
 
 def _elf(data: bytes | bytearray) -> Elf:
@@ -93,7 +93,8 @@ _BAD: list[tuple[Callable[[bytearray], None], Check, Severity, str]] = [
     (lambda d: _poke(d, "sgx_greet", _CPUID), Check.ILLEGAL_INSTRUCTION, Severity.ERROR, "CPUID"),
     (lambda d: _poke(d, "sgx_greet", _TIMESTAMP), Check.SGX2_INSTRUCTION, Severity.WARNING, "RDT"),
     (lambda d: _poke(d, "sgx_greet", b"\x06"), Check.NOT_CODE, Severity.WARNING, "1 functions"),
-    (lambda d: _relocate(d, _GLOB_DAT), Check.RELOCATION, Severity.ERROR, "type 6"),
+    (lambda d: _relocate(d, _GLOB_DAT), Check.RELOCATION, Severity.INFO, "type 6"),
+    (lambda d: _relocate(d, _TPOFF64), Check.RELOCATION, Severity.ERROR, "type 18"),
     (lambda d: _relocate(d, _UNKNOWN_RELOCATION), Check.RELOCATION, Severity.ERROR, "type 37"),
     (_undefine, Check.LINKAGE, Severity.ERROR, "does not define g_peak_heap_used"),
     (lambda d: _rename(d, "g_global_data"), Check.MISSING_SYMBOL, Severity.ERROR, "g_global_data"),

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from ensconce import edl as edl_language
 from ensconce import enclave
+from ensconce.edl.files import load_file
 from ensconce.errors import FormatError
 from ensconce.image.config import EnclaveConfig
 from ensconce.sdk.bridges import trusted_files
 from ensconce.sdk.build import build
-from ensconce.sdk.edger8r import read_source
 from ensconce.sdk.fences import Kind
 from ensconce.sdk.lint import lint
 from ensconce.sdk.sign import SigningKey, sign
@@ -121,8 +120,7 @@ def _understands(flags: tuple[str, ...]) -> bool:
 def test_objects_of_gcc_with_the_vendors_flags_link_and_run(
     toolchain: Toolchain, signing_key: SigningKey, tmp_path: Path
 ) -> None:
-    interface = edl_language.load(_EDL.name, read_source, [str(_FOLDER), str(INCLUDE)])
-    for name, text in trusted_files(interface).items():
+    for name, text in trusted_files(load_file(_EDL, ())).items():
         (tmp_path / name).write_text(text)
     objects = []
     for source in (_SOURCE, tmp_path / "mitigations_t.c"):

@@ -20,7 +20,7 @@ __all__ = ["code_findings", "file_findings", "is_signed"]
 _ERROR, _WARNING, _INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 
 _NEEDED = ("enclave_entry", "g_global_data")
-# Our own runtime's, which knows one kind of relocation only.
+# Our own runtime's, which has no use for one kind of relocation.
 _OUR_RUNTIME = "tee_entry_start"
 # On processors with SGX2 these run in an enclave.
 _SGX2 = ("RDTSC", "RDTSCP")
@@ -120,17 +120,19 @@ def _hardening(elf: Elf) -> Iterator[Finding]:
 def _relocations(elf: Elf) -> Iterator[Finding]:
     if DynamicTag.REL in elf.dynamic:
         yield Finding(Check.RELOCATION, _ERROR, "there are relocations without addends (DT_REL)")
-    ours = _OUR_RUNTIME in elf.symbols
     counts: Counter[int] = Counter()
     first: dict[int, int] = {}
     for relocation in elf.dynamic_relocations():
         if relocation.type not in (RelocationType.RELATIVE, RelocationType.NONE):
             counts[relocation.type] += 1
             first.setdefault(relocation.type, relocation.address)
+    resolved = set(RelocationType)
+    if _OUR_RUNTIME in elf.symbols:
+        resolved.remove(RelocationType.TPOFF64)
     for kind, count in sorted(counts.items()):
-        known = kind in set(RelocationType) and not ours
-        what = f"{count} of the relocations are of type {kind}, which " + (
-            "only some runtimes resolve; the vendor's does"
+        known = kind in resolved
+        what = f"relocations of type {kind}: {count}, which " + (
+            "some trusted runtimes resolve, and others not"
             if known
             else "the trusted runtime does not resolve; link with -Bsymbolic and hidden symbols"
         )
