@@ -12,8 +12,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from ensconce.crypto import generate_signing_key
+from ensconce.sdk.lint import lint
 from ensconce.sdk.sdk_tree import sdk_tree
-from ensconce.sdk.toolchain import CompileFlags, Toolchain
+from ensconce.sdk.toolchain import CompileFlags, Mitigation, Toolchain
 from ensconce.sdk.toolchain_cxx import for_cxx
 
 _PROJECT = Path(__file__).parent / "project"
@@ -80,6 +81,32 @@ def test_a_project_builds_and_runs_without_a_change(
     shutil.copytree(_PROJECT, project)
     _run(["make", f"KEY={key_file}", f"STD={standard}"], project, environment)
     assert _run(["./app", "enclave.signed.so"], project, environment).splitlines() == _SAID
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [Mitigation.CF, Mitigation.LOAD])
+def test_a_project_builds_and_runs_with_mitigations(
+    tmp_path: Path,
+    toolchain: Toolchain,
+    environment: Mapping[str, str],
+    key_file: Path,
+    level: Mitigation,
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(_PROJECT, project)
+    tree = sdk_tree(toolchain, [Mitigation.CF, Mitigation.LOAD])
+    chosen = [f"SGX_SDK={tree}", f"MITIGATION-CVE-2020-0551={level.name}"]
+    _run(["make", f"KEY={key_file}", "STD=c++17", *chosen], project, environment)
+    image = (project / "enclave.signed.so").read_bytes()
+    assert lint(image, "project").fences.level is level
+    assert _run(["./app", "enclave.signed.so"], project, environment).splitlines() == _SAID
+
+
+def test_mitigations_without_their_libraries_are_refused(environment: Mapping[str, str]) -> None:
+    command = ["make", "-C", str(_PROJECT), "-n", "MITIGATION-CVE-2020-0551=LOAD"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "ensconce sdk path --mitigation" in done.stderr
 
 
 @pytest.mark.parametrize("first", ["libcxx", "tlibc"])

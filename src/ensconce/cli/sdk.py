@@ -105,8 +105,14 @@ def build(
 
 
 @sdk.command()
+@click.option(
+    "--mitigation",
+    type=click.Choice(["cf", "load"]),
+    multiple=True,
+    help="Libraries for MITIGATION-CVE-2020-0551 as well.",
+)
 @json_option
-def path(*, as_json: bool) -> None:
+def path(mitigation: tuple[str, ...], *, as_json: bool) -> None:
     """Print the folder that Makefiles call SGX_SDK; the first time builds it.
 
     \b
@@ -114,7 +120,7 @@ def path(*, as_json: bool) -> None:
       SGX_SDK=$(ensconce sdk path) make
       . $(ensconce sdk path)/environment
     """
-    tree = sdk_tree()
+    tree = sdk_tree(mitigations=[Mitigation(each) for each in mitigation])
     if as_json:
         emit({"sgx_sdk": tree}, as_json=True)
     else:

@@ -9,12 +9,12 @@ hardware runs.
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from ensconce.edl.files import LIBRARY
 from ensconce.sdk.host_libraries import host_includes, host_libraries
-from ensconce.sdk.toolchain import Toolchain, read_archive, write_archive
+from ensconce.sdk.toolchain import Mitigation, Toolchain, read_archive, write_archive
 from ensconce.sdk.toolchain_archives import trusted_archives
 from ensconce.sdk.toolchain_cxx import cxx_headers
 
@@ -35,32 +35,47 @@ _TRUSTED: Mapping[str, tuple[str, ...]] = {
 }
 _ALSO_SIM = ("libsgx_trts", "libsgx_tservice")
 
+# Where Makefiles look for the trusted libraries with mitigations against load value injection.
+_FOLDERS = {
+    Mitigation.NONE: "",
+    Mitigation.CF: "cve_2020_0551_cf",
+    Mitigation.LOAD: "cve_2020_0551_load",
+}
+
 _TOOLS = {
     "sgx_edger8r": "from ensconce.cli.sdk import main_edger8r; main_edger8r()",
     "sgx_sign": "from ensconce.cli.sign import main_sgx_sign; main_sgx_sign()",
 }
 
 
-def sdk_tree(toolchain: Toolchain | None = None) -> Path:
+def sdk_tree(toolchain: Toolchain | None = None, mitigations: Collection[Mitigation] = ()) -> Path:
     """Return the SDK's folder, building what is not in the cache.
 
+    Of the trusted libraries it has a set for each of `mitigations` as well.
     The first time takes minutes; later ones take no time. Raises ToolchainError.
     """
     toolchain = Toolchain.find() if toolchain is None else toolchain
-    archives = {path.name: path for path in trusted_archives(toolchain)}
+    levels = [each for each in Mitigation if each in (Mitigation.NONE, *mitigations)]
+    sets = {each: trusted_archives(toolchain, mitigation=each) for each in levels}
     sources = {"host": host_libraries(toolchain), "include": cxx_headers(toolchain)}
 
     def make(folder: Path) -> None:
         _write_headers(sources["include"], folder / "include")
         shutil.copytree(sources["host"], folder / "lib64", symlinks=True)
-        for name, parts in _TRUSTED.items():
-            _write_library(toolchain, name, [archives[part] for part in parts], folder / "lib64")
+        for level, paths in sets.items():
+            archives = {path.name: path for path in paths}
+            for name, parts in _TRUSTED.items():
+                members = [archives[part] for part in parts]
+                _write_library(toolchain, name, members, folder / "lib64" / _FOLDERS[level])
         _write_tools(folder / "bin" / "x64")
         for template in sorted(_TEMPLATES.iterdir()):
             text = template.read_text().replace("@SGX_SDK@", str(target))
             (folder / template.name).write_text(text)
 
-    ingredients = [*_ingredients(), *(str(path).encode() for path in archives.values())]
+    ingredients = [
+        *_ingredients(),
+        *(str(path).encode() for paths in sets.values() for path in paths),
+    ]
     ingredients += [str(path).encode() for path in sources.values()]
     target = toolchain.cached("sgxsdk", ingredients)
     return toolchain.cached_folder("sgxsdk", ingredients, make)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from importlib import util
 from pathlib import Path
 
@@ -31,6 +32,8 @@ _ASSEMBLY = "generated-src/linux-x86_64/crypto/fipsmodule/"
 _WANTED = ("crypto/", "include/", "third_party/fiat/", _ASSEMBLY, _BIGNUM)
 _SUFFIXES = (".c", ".h", ".inc", ".S")
 _MAX_FILE = 8 << 20  # bytes; the largest is below two million
+
+_ALLOCATOR = "crypto/mem.c"
 
 # Beside the module: ECDH, memory that is cleared, reference counts, OAEP, stacks.
 _FILES = (
@@ -183,7 +186,9 @@ def crypto_objects(
         include=headers, defines=_DEFINES, extra=(*flags, *system, *quiet, "-std=gnu11")
     )
     ours = CompileFlags(include=headers, defines=_DEFINES, extra=(*flags, *system, *_STRICT))
-    sources = [(root / name, theirs) for name in _FILES]
+    # Without hooks for other allocators: GNU ld would make jumps through memory for them.
+    alone = replace(theirs, extra=(*theirs.extra, "-U__ELF__"))
+    sources = [(root / name, alone if name == _ALLOCATOR else theirs) for name in _FILES]
     sources += [
         (path, theirs if path.name == "module.c" else ours) for path in sorted(own.glob("*.c"))
     ]

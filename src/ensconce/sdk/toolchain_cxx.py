@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ensconce.errors import ToolchainError
-from ensconce.sdk.toolchain import CompileFlags, Toolchain
+from ensconce.sdk.toolchain import CompileFlags, Mitigation, Toolchain
 
 __all__ = ["CXX_SUFFIXES", "cxx_headers", "cxx_objects", "for_c", "for_cxx"]
 
@@ -74,6 +74,8 @@ _NO_FILES = frozenset(
         "libcxxabi/cxa_noexception.cpp",
     }
 )
+
+_JUMP = re.compile(r"^( *)jmpq +\*%", re.MULTILINE)
 
 _COMMON = ("-nostdinc", "-funwind-tables", "-fexceptions", "-w")
 _CXX = ("-nostdinc++", "-std=c++23", "-fvisibility-inlines-hidden")
@@ -190,6 +192,7 @@ def cxx_objects(
         library / "libcxx" / "src",
         library / "libcxxabi" / "include",
         library / "libunwind" / "include",
+        library / "libunwind" / "src",
         headers / "libcxx",
         headers / "tlibc",
         library / "libc" / "include" / "any-linux-any",  # for the futex's constants
@@ -204,8 +207,19 @@ def cxx_objects(
                     defines=(*_DEFINED, *defines),
                     extra=(*flags, *_COMMON, *(_CXX if is_cxx else ())),
                 )
+                if toolchain.mitigation is not Mitigation.NONE:
+                    sources = [_fenced(path, folder) for path in sources]
                 result += toolchain.compile_group(sources, how, folder)
     return result
+
+
+def _fenced(source: Path, folder: Path) -> Path:
+    """Return an assembly file whose jumps by register are fenced, which assemblers leave alone."""
+    if source.suffix != ".S":
+        return source
+    copy = folder / source.name
+    copy.write_text(_JUMP.sub(r"\1lfence\n\g<0>", source.read_text()))
+    return copy
 
 
 def _is_cxx(path: Path) -> bool:

@@ -15,7 +15,11 @@ SGX_TRUSTED_LIBRARY_PATH := $(SGX_TRUSTED_LIBRARY_PATH)/cve_2020_0551_cf
 else
 $(error MITIGATION-CVE-2020-0551 is $(MITIGATION-CVE-2020-0551): use LOAD or CF, or leave it out)
 endif
+ifeq ($(wildcard $(SGX_TRUSTED_LIBRARY_PATH)/libsgx_trts.a),)
+$(error There is no $(SGX_TRUSTED_LIBRARY_PATH): make it with ensconce sdk path --mitigation cf --mitigation load)
+endif
 MITIGATION_ASFLAGS += -Wa,-mlfence-before-ret=shl -fno-plt
-MITIGATION_CFLAGS += -fcf-protection=none -mindirect-branch-register \
+# Other accesses to thread data are written anew by the linker, without a fence.
+MITIGATION_CFLAGS += -fcf-protection=none -mindirect-branch-register -ftls-model=local-exec \
                      -mfunction-return=thunk-extern $(MITIGATION_ASFLAGS)
 endif
