@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.sdk.hosts import build_host
 
-from ensconce.edl.files import load_file
 from ensconce.image.config import EnclaveConfig
-from ensconce.sdk.bridges import untrusted_files
 from ensconce.sdk.build import build
 from ensconce.sdk.host_libraries import host_includes, host_libraries
 from ensconce.sdk.sign import SigningKey, sign
@@ -55,16 +54,7 @@ def enclave(enclaves: dict[str, Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def app(folder: Path, toolchain: Toolchain) -> Path:
-    """The host program, made with the system's compiler as a vendor's Makefile does."""
-    for name, text in untrusted_files(load_file(_HOST / "host.edl")).items():
-        (folder / name).write_text(text)
-    libraries = host_libraries(toolchain)
-    command = ["gcc", "-Wall", "-O1", "-pthread", "-o", str(folder / "app")]
-    command += [str(_HOST / "app.c"), str(folder / "host_u.c"), f"-I{folder}"]
-    command += [f"-I{place}" for place in host_includes()]
-    command += [f"-L{libraries}", "-lsgx_urts", f"-Wl,-rpath,{libraries}"]
-    subprocess.run(command, check=True)
-    return folder / "app"
+    return build_host(toolchain, _HOST / "app.c", _HOST / "host.edl", folder)
 
 
 @pytest.fixture

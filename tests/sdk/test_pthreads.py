@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sdk.hosts import build_host
 
 from ensconce import _core, enclave
-from ensconce.edl.files import load_file
 from ensconce.enclave import Status
 from ensconce.errors import EnclaveCrashed, EnclaveError
 from ensconce.image import SdkImage
 from ensconce.image.config import EnclaveConfig
 from ensconce.isa.leaves import Enclu
-from ensconce.sdk.bridges import untrusted_files
 from ensconce.sdk.build import build
-from ensconce.sdk.host_libraries import host_includes, host_libraries
 from ensconce.sdk.sign import SigningKey, sign
 from ensconce.sdk.toolchain import Toolchain
 
@@ -421,17 +419,7 @@ def test_threads_of_the_cxx_library_run_and_destroy_what_is_theirs(
 
 @pytest.fixture(scope="module")
 def app(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The host program, made with the system's compiler as a vendor's Makefile does."""
-    folder = tmp_path_factory.mktemp("app")
-    for name, text in untrusted_files(load_file(_EDL)).items():
-        (folder / name).write_text(text)
-    libraries = host_libraries(toolchain)
-    command = ["gcc", "-Wall", "-O1", "-pthread", "-o", str(folder / "app")]
-    command += [str(_FOLDER / "app.c"), str(folder / "pthreads_u.c"), f"-I{folder}"]
-    command += [f"-I{place}" for place in host_includes()]
-    command += [f"-L{libraries}", "-lsgx_urts", f"-Wl,-rpath,{libraries}"]
-    subprocess.run(command, check=True)
-    return folder / "app"
+    return build_host(toolchain, _FOLDER / "app.c", _EDL, tmp_path_factory.mktemp("app"))
 
 
 @pytest.fixture
