@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from ensconce.dcap import Collateral
+
 _NAME = os.environ.get("ENSCONCE_CORPUS", "")
 CORPUS = Path(_NAME)
 CASES = sorted(path.parent for path in CORPUS.glob("*/quote.bin")) if _NAME else []
@@ -35,3 +37,8 @@ def facts_of(case: Path) -> dict[str, Any]:
 def time_of(case: Path) -> datetime:
     """Return the time at which a case is to be looked at."""
     return datetime.fromtimestamp(facts_of(case)["check_time"], UTC)
+
+
+def collateral_of(case: Path) -> Collateral:
+    """Return a case's collateral."""
+    return Collateral.parse((case / "collateral.json").read_bytes())

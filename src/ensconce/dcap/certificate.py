@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates and CRLs, read once and completely: nothing is parsed later, when it would hurt.
+
+A FormatError names what can't be read; whether something readable is right is `chain`'s matter.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Self, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
+
+from ensconce.dcap.pck import SGX_EXTENSION
+from ensconce.errors import FormatError
+
+__all__ = ["MAX_CHAIN", "Certificate", "Crl", "parse_chain", "public_key", "signature_holds"]
+
+MAX_CHAIN = 3
+_MAX_SIZE = 1 << 20
+_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
+_SHA256 = ec.ECDSA(SHA256())
+_SGX = x509.ObjectIdentifier(SGX_EXTENSION)
+_KNOWN_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
+_T = TypeVar("_T")
+
+
+def public_key(point: bytes) -> ec.EllipticCurvePublicKey:
+    """Return the P-256 key of 64 bytes x and y; ValueError if the point is not on the curve."""
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + point)
+
+
+def signature_holds(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> bool:
+    """Return whether 64 bytes r and s are an ECDSA signature with SHA-256 over the bytes."""
+    r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+    try:
+        key.verify(encode_dss_signature(r, s), signed, _SHA256)
+    except InvalidSignature:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a certificate says. Names are DER; `key` is the P-256 point, x and y, 64 bytes.
+
+    `critical` are the critical extensions that this verifier does not process, by OID.
+    """
+
+    fingerprint: bytes
+    subject: bytes
+    issuer: bytes
+    common_name: str
+    serial: int
+    not_before: datetime
+    not_after: datetime
+    key: bytes
+    ca: bool
+    path_length: int | None
+    signs_data: bool
+    signs_certificates: bool
+    signs_crls: bool
+    critical: tuple[str, ...]
+    sgx_extension: bytes | None
+    loaded: x509.Certificate = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, der: bytes, source: str) -> Self:
+        """Return the certificate in DER bytes."""
+        if len(der) > _MAX_SIZE:
+            raise _unreadable(source, "larger than 1 MiB")
+        return _read(source, lambda: cls._of(x509.load_der_x509_certificate(der)))
+
+    @classmethod
+    def _of(cls, loaded: x509.Certificate) -> Self:
+        """Return what a loaded certificate says."""
+        if loaded.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+            raise ValueError("it is not signed by ECDSA with SHA-256")
+        extensions = {entry.oid: entry for entry in loaded.extensions}
+        constraints = extensions.get(ExtensionOID.BASIC_CONSTRAINTS)
+        basic = constraints.value if constraints is not None else None
+        usage = extensions.get(ExtensionOID.KEY_USAGE)
+        uses = usage.value if usage is not None else None
+        uses = uses if isinstance(uses, x509.KeyUsage) else None
+        basic = basic if isinstance(basic, x509.BasicConstraints) else None
+        sgx = extensions.get(_SGX)
+        names = loaded.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        return cls(
+            loaded.fingerprint(SHA256()),
+            loaded.subject.public_bytes(),
+            loaded.issuer.public_bytes(),
+            str(names[0].value) if len(names) == 1 else "",
+            loaded.serial_number,
+            loaded.not_valid_before_utc,
+            loaded.not_valid_after_utc,
+            _point(loaded),
+            basic is not None and basic.ca,
+            basic.path_length if basic is not None else None,
+            uses is not None and uses.digital_signature,
+            uses is not None and uses.key_cert_sign,
+            uses is not None and uses.crl_sign,
+            tuple(
+                oid.dotted_string
+                for oid, entry in extensions.items()
+                if entry.critical and oid not in _KNOWN_CRITICAL
+            ),
+            sgx.value.value
+            if sgx is not None and isinstance(sgx.value, x509.UnrecognizedExtension)
+            else None,
+            loaded,
+        )
+
+    def issued_by(self, issuer: "Certificate") -> bool:
+        """Return whether the issuer's name is this one's issuer and its key made the signature."""
+        try:
+            self.loaded.verify_directly_issued_by(issuer.loaded)
+        except (InvalidSignature, *_UNREADABLE):
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Crl:
+    """A revocation list. `number` is its CRL number, None where it has none."""
+
+    fingerprint: bytes
+    issuer: bytes
+    this_update: datetime
+    next_update: datetime
+    number: int | None
+    revoked: frozenset[int]
+    critical: tuple[str, ...]
+    loaded: x509.CertificateRevocationList = field(repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, der: bytes, source: str) -> Self:
+        """Return the CRL in DER bytes."""
+        if len(der) > _MAX_SIZE:
+            raise _unreadable(source, "larger than 1 MiB")
+        return _read(source, lambda: cls._of(der, x509.load_der_x509_crl(der)))
+
+    @classmethod
+    def _of(cls, der: bytes, loaded: x509.CertificateRevocationList) -> Self:
+        """Return what a loaded CRL says."""
+        if loaded.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
+            raise ValueError("it is not signed by ECDSA with SHA-256")
+        if loaded.next_update_utc is None:
+            raise ValueError("it has no nextUpdate")
+        numbers = [
+            entry.value.crl_number
+            for entry in loaded.extensions
+            if isinstance(entry.value, x509.CRLNumber)
+        ]
+        return cls(
+            hashlib.sha256(der).digest(),
+            loaded.issuer.public_bytes(),
+            loaded.last_update_utc,
+            loaded.next_update_utc,
+            numbers[0] if numbers else None,
+            frozenset(entry.serial_number for entry in loaded),
+            tuple(entry.oid.dotted_string for entry in loaded.extensions if entry.critical),
+            loaded,
+        )
+
+    def signed_by(self, issuer: Certificate) -> bool:
+        """Return whether the issuer's name is this one's issuer and its key made the signature."""
+        if self.issuer != issuer.subject:
+            return False
+        try:
+            return self.loaded.is_signature_valid(public_key(issuer.key))
+        except _UNREADABLE:
+            return False
+
+
+def parse_chain(pem: bytes, source: str) -> tuple[Certificate, ...]:
+    """Return the one to three certificates of a PEM text, leaf first; a last NUL is let pass."""
+    if len(pem) > _MAX_SIZE:
+        raise _unreadable(source, "larger than 1 MiB")
+    loaded = _read(source, lambda: x509.load_pem_x509_certificates(pem.rstrip(b"\0")))
+    if len(loaded) > MAX_CHAIN:
+        raise _unreadable(
+            source, f"a chain of {len(loaded)} certificates, not of up to {MAX_CHAIN}"
+        )
+    return _read(source, lambda: tuple(map(Certificate._of, loaded)))
+
+
+def _point(loaded: x509.Certificate) -> bytes:
+    """Return a certificate's public key, which must be on P-256."""
+    key = loaded.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("its key is not on P-256")
+    return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+
+
+def _read(source: str, reader: Callable[[], _T]) -> _T:
+    """Return what a reader returns; whatever it finds unreadable becomes a FormatError."""
+    try:
+        return reader()
+    except _UNREADABLE as error:
+        raise _unreadable(source, f"unreadable: {error}") from error
+
+
+def _unreadable(source: str, what: str) -> FormatError:
+    """Return the error of a certificate or CRL that can't be used."""
+    return FormatError(f"{source} is {what}; give it as its issuer published it", source=source)
