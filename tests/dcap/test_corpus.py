@@ -8,7 +8,6 @@ quote is genuine, and `validate` is what refuses it (test_validate.py).
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.dcap.corpus import (
     collateral_of,
     every_complete_case,

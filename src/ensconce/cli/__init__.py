@@ -40,6 +40,7 @@ class LazyGroup(click.Group):
         "enclave": "ensconce.cli.enclave:enclave",
         "platform": "ensconce.cli.platform:platform",
         "sdk": "ensconce.cli.sdk:sdk",
+        "verify": "ensconce.cli.verify:verify",
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

@@ -8,8 +8,10 @@ Pure: no clock, no network, no emulator. `check_collateral` checks a set of coll
 from ensconce.dcap.cache import Cache
 from ensconce.dcap.collateral import Collateral
 from ensconce.dcap.epoch import Epoch, check_collateral
+from ensconce.dcap.policy import Policy, parse_policy
 from ensconce.dcap.quote import Quote
 from ensconce.dcap.roots import INTEL_ROOT, Root
+from ensconce.dcap.validate import Mismatch, validate
 from ensconce.dcap.verdict import Claims, Reason, TcbStatus, Verdict
 from ensconce.dcap.verify import verify
 from ensconce.dcap.watermarks import Watermarks
@@ -20,6 +22,8 @@ __all__ = [
     "Claims",
     "Collateral",
     "Epoch",
+    "Mismatch",
+    "Policy",
     "Quote",
     "Reason",
     "Root",
@@ -27,5 +31,7 @@ __all__ = [
     "Verdict",
     "Watermarks",
     "check_collateral",
+    "parse_policy",
+    "validate",
     "verify",
 ]

@@ -201,5 +201,11 @@ class Verdict:
         """What to do about it."""
         return ADVICE[self.reason]
 
+    def require(self) -> Claims:
+        """Return the claims of a genuine quote, or raise the refusal."""
+        if self.claims is None:
+            raise Refusal(self.step, self.reason, self.value)
+        return self.claims
+
     def __bool__(self) -> bool:
         raise TypeError("ask a verdict for .genuine, and validate its claims")

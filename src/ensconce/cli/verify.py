@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`ensconce verify`: is a quote genuine, and is it what a policy wants?"""
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ensconce.cli.output import emit, json_option, plain
+from ensconce.dcap import (
+    INTEL_ROOT,
+    Claims,
+    Collateral,
+    Mismatch,
+    Policy,
+    Root,
+    Verdict,
+    Watermarks,
+    parse_policy,
+    validate,
+)
+from ensconce.dcap import verify as verify_quote
+from ensconce.errors import ConfigError
+
+__all__ = ["verify"]
+
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("quote", type=_file)
+@click.option("--collateral", type=_file, required=True, help="What PCS published, as JSON.")
+@click.option("--at", type=int, metavar="UNIXTIME", help="Verify as of a time, not of now.")
+@click.option("--root-ca", type=_file, metavar="DER", help="Trust this root, not Intel's.")
+@click.option("--policy", type=_file, metavar="TOML", help="What is wanted of the quote.")
+@click.option(
+    "--watermarks",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep the collateral's numbers there, and refuse lower ones.",
+)
+@json_option
+def verify(
+    quote: Path,
+    collateral: Path,
+    at: int | None,
+    root_ca: Path | None,
+    policy: Path | None,
+    watermarks: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Verify a quote; exit 0 if it is accepted, 1 if refused, 2 if an input can't be read.
+
+    Without a policy, debug enclaves, roots other than Intel's and platforms that are not UpToDate
+    are refused, and any enclave is accepted.
+
+    \b
+    Example:
+      ensconce verify quote.bin --collateral collateral.json --policy policy.toml --json
+    """
+    marks = Watermarks.load(watermarks) if watermarks else None
+    wanted = Policy() if policy is None else parse_policy(_text(policy))
+    verdict = verify_quote(
+        quote.read_bytes(),
+        Collateral.parse(collateral.read_bytes()),
+        _time(at),
+        roots=(Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,),
+        watermarks=marks,
+    )
+    if marks is not None and watermarks is not None:
+        marks.save(watermarks)
+    mismatches = [] if verdict.claims is None else validate(verdict.claims, wanted)
+    accepted = verdict.genuine and not mismatches
+    emit(_answer(verdict, mismatches, accepted=accepted), as_json=as_json)
+    return 0 if accepted else 1
+
+
+def _answer(verdict: Verdict, mismatches: list[Mismatch], *, accepted: bool) -> dict[str, Any]:
+    """Return what the command prints."""
+    return {
+        "accepted": accepted,
+        "genuine": verdict.genuine,
+        "reason": "policy_mismatch" if mismatches else verdict.reason,
+        "step": verdict.step,
+        "value": verdict.value,
+        "advice": verdict.advice,
+        "mismatches": list(map(str, mismatches)),
+        "tcb_status": verdict.tcb_status,
+        "platform_tcb_status": verdict.platform_tcb_status,
+        "qe_status": verdict.qe_status,
+        "advisory_ids": verdict.advisory_ids,
+        "expires": verdict.expires.isoformat() if verdict.expires else None,
+        "claims": None if verdict.claims is None else _claims(verdict.claims),
+    }
+
+
+def _claims(claims: Claims) -> dict[str, Any]:
+    """Return claims as flat names and values; reserved bytes are left out."""
+    body = _fields(claims.quote.body)
+    body |= body.pop("td", {})
+    return {
+        "tee": claims.tee.name.lower(),
+        "version": claims.quote.header.version,
+        "root": claims.root.fingerprint,
+        "production": claims.root.production,
+        "fmspc": claims.pck.fmspc,
+        "tcb_date": claims.tcb_date.isoformat(),
+        "tcb_evaluation_data_number": claims.tcb_evaluation_data_number,
+        "verified_at": claims.verified_at.isoformat(),
+        **body,
+    }
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """Return a record's fields that mean something, nested ones as mappings."""
+    named = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return {
+        name: _fields(value) if dataclasses.is_dataclass(value) else plain(value)
+        for name, value in named.items()
+        if not name.startswith("reserved")
+    }
+
+
+def _text(path: Path) -> str:
+    """Return the text of a policy's file."""
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not a text in UTF-8; a policy is TOML") from error
+
+
+def _time(at: int | None) -> datetime:
+    """Return the time to verify as of."""
+    try:
+        return datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
+    except (OverflowError, ValueError, OSError) as error:
+        raise ConfigError(f"--at {at} is not a time that a calendar has") from error
