@@ -4,6 +4,7 @@
 A FormatError names what can't be read; whether something readable is right is `chain`'s matter.
 """
 
+import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,8 +26,10 @@ __all__ = ["MAX_CHAIN", "Certificate", "Crl", "parse_chain", "public_key", "sign
 
 MAX_CHAIN = 3
 _MAX_SIZE = 1 << 20
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension)
+# cryptography warns of what it will refuse one day; a program may turn its warnings into errors
+_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, UserWarning)
 _SHA256 = ec.ECDSA(SHA256())
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _SGX = x509.ObjectIdentifier(SGX_EXTENSION)
 _KNOWN_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
 _T = TypeVar("_T")
@@ -83,6 +86,8 @@ class Certificate:
         """Return what a loaded certificate says."""
         if loaded.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
             raise ValueError("it is not signed by ECDSA with SHA-256")
+        if loaded.serial_number <= 0:
+            raise ValueError("its serial number is not positive")
         extensions = {entry.oid: entry for entry in loaded.extensions}
         constraints = extensions.get(ExtensionOID.BASIC_CONSTRAINTS)
         basic = constraints.value if constraints is not None else None
@@ -180,15 +185,27 @@ class Crl:
 
 
 def parse_chain(pem: bytes, source: str) -> tuple[Certificate, ...]:
-    """Return the one to three certificates of a PEM text, leaf first; a last NUL is let pass."""
+    """Return the one to three certificates of a PEM text, leaf first.
+
+    Between them only white space may stand, and NULs at the end, which vendors' chains have.
+    """
     if len(pem) > _MAX_SIZE:
         raise _unreadable(source, "larger than 1 MiB")
-    loaded = _read(source, lambda: x509.load_pem_x509_certificates(pem.rstrip(b"\0")))
-    if len(loaded) > MAX_CHAIN:
-        raise _unreadable(
-            source, f"a chain of {len(loaded)} certificates, not of up to {MAX_CHAIN}"
-        )
-    return _read(source, lambda: tuple(map(Certificate._of, loaded)))
+    before, *blocks = pem.rstrip(b"\0").split(_BEGIN)
+    if before.strip() or not 1 <= len(blocks) <= MAX_CHAIN:
+        raise _unreadable(source, f"not a PEM text of 1 to {MAX_CHAIN} certificates")
+    ders = _read(source, lambda: [_der(block) for block in blocks])
+    return tuple(Certificate.parse(der, source) for der in ders)
+
+
+def _der(block: bytes) -> bytes:
+    """Return what a PEM block encodes, from after its first line; ValueError if it is not PEM."""
+    body, end, after = block.partition(_END)
+    encoded = b"".join(body.split())
+    der = base64.b64decode(encoded, validate=True)
+    if not end or after.strip() or base64.b64encode(der) != encoded:
+        raise ValueError("a block is not the one way to write its bytes")
+    return der
 
 
 def _point(loaded: x509.Certificate) -> bytes:

@@ -40,9 +40,15 @@ class Root:
         return self.fingerprint == INTEL_ROOT.fingerprint
 
     def matches(self, certificate: Certificate) -> bool:
-        """Return whether a certificate is this root: its name and its key (RFC 5280, 6.1.1 d)."""
+        """Return whether a certificate is this root, or another edition of it.
+
+        What counts is the name and the key (RFC 5280, 6.1.1 d); an edition is signed by that key.
+        """
         own = self.certificate
-        return (certificate.subject, certificate.key) == (own.subject, own.key)
+        return certificate.fingerprint == own.fingerprint or (
+            (certificate.subject, certificate.key) == (own.subject, own.key)
+            and certificate.issued_by(own)
+        )
 
 
 def check_roots(roots: Iterable[Root]) -> tuple[Root, ...]:

@@ -74,6 +74,8 @@ from ensconce.isa.report import ReportBody
 __all__ = ["verify"]
 
 _PPID = 16
+# how many certificates a quote carries
+_CARRIED = {CertificationKind.PCK_LEAF: 1, CertificationKind.PCK_CHAIN: 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,29 +238,40 @@ def _check_platform(certification: Certification, epoch: Epoch, now: datetime) -
 
 def _pck_leaf(certification: Certification, epoch: Epoch) -> Certificate:
     """Return the PCK certificate, from the quote if it carries one, else from the collateral."""
-    if certification.kind in (CertificationKind.PCK_LEAF, CertificationKind.PCK_CHAIN):
-        chain = parse_chain(certification.data, "the quote's PCK chain")
-    else:
+    size = _CARRIED.get(certification.kind)
+    if size is None:
         chain = epoch.pck_chain
+    else:
+        chain = parse_chain(certification.data, "the quote's PCK chain")
+        if len(chain) != size:
+            raise Refusal(
+                11, Reason.CHAIN_INCOMPLETE, f"the quote has {len(chain)} certificates, not {size}"
+            )
     if not chain:
         raise Refusal(
             11,
             Reason.PCK_CHAIN_MISSING,
             f"the quote has certification data of type {int(certification.kind)}",
         )
-    leaf, *above = chain
-    expected = (epoch.pck_ca, epoch.root.certificate)
-    for found, wanted in zip(above, expected, strict=False):
-        if (found.subject, found.key) != (wanted.subject, wanted.key):
-            raise Refusal(
-                11,
-                Reason.PCK_CA_DIFFERS,
-                f"{found.common_name!r} stands above the PCK certificate where the collateral has "
-                f"{wanted.common_name!r} with another key",
-            )
-        if found.serial in epoch.root_crl.revoked:
-            raise Refusal(11, Reason.CERTIFICATE_REVOKED, f"{found.common_name!r}")
-    return leaf
+    for found, wanted in zip(chain[1:], (epoch.pck_ca, epoch.root.certificate), strict=False):
+        _check_above(found, wanted, epoch)
+    return chain[0]
+
+
+def _check_above(found: Certificate, wanted: Certificate, epoch: Epoch) -> None:
+    """Refuse a CA or root above the PCK certificate that is no edition of the epoch's (11)."""
+    if found.fingerprint == wanted.fingerprint:
+        return
+    same = (found.subject, found.key) == (wanted.subject, wanted.key)
+    if not same or not found.issued_by(epoch.root.certificate):
+        raise Refusal(
+            11,
+            Reason.PCK_CA_DIFFERS,
+            f"{found.common_name!r} stands above the PCK certificate and is not the collateral's "
+            f"{wanted.common_name!r}",
+        )
+    if found.serial in epoch.root_crl.revoked:
+        raise Refusal(11, Reason.CERTIFICATE_REVOKED, f"{found.common_name!r}")
 
 
 def _check_enclave(quote: Quote, platform: Platform, identity: QeIdentity) -> QuotingEnclave:
