@@ -54,7 +54,7 @@ def test_bytes_that_are_no_extension_are_refused(raw: bytes) -> None:
 
 @given(EXTENSIONS)
 def test_an_entry_given_twice_or_missing_is_refused(extension: PckExtension) -> None:
-    entries = list(der.children(der.only_child(bytes(extension), der.SEQUENCE, "x"), "x"))
+    entries = der.children(der.only_child(bytes(extension), der.SEQUENCE, "x"), "x")
     for chosen in ([*entries, entries[0]], entries[1:]):
         body = b"".join(der.encode(tag, contents) for tag, contents in chosen)
         with pytest.raises(FormatError, match=r"twice|lacks"):

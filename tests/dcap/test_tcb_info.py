@@ -156,7 +156,7 @@ def test_a_tcb_info_with_a_wrong_value_is_refused(key: str, value: Any) -> None:
 def test_a_level_with_fewer_or_more_components_is_refused(key: str, count: int) -> None:
     level = level_of(1)
     level["tcb"] = level["tcb"] | {key: [{"svn": 1}] * count}
-    with pytest.raises(FormatError, match="16 components"):
+    with pytest.raises(FormatError, match="16 objects"):
         TcbInfo.parse(text_of(tcb_info_of(tcbLevels=[level])))
 
 

@@ -6,7 +6,7 @@ A FormatError names what can't be read; whether something readable is right is `
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self, TypeVar
@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
+from ensconce.dcap.der import OBJECT_IDENTIFIER, SEQUENCE, children, encode_oid, only_child
 from ensconce.dcap.pck import SGX_EXTENSION
 from ensconce.errors import FormatError
 
@@ -26,10 +27,20 @@ __all__ = ["MAX_CHAIN", "Certificate", "Crl", "parse_chain", "public_key", "sign
 
 MAX_CHAIN = 3
 _MAX_SIZE = 1 << 20
-# cryptography warns of what it will refuse one day; a program may turn its warnings into errors
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, UserWarning)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    # cryptography warns of what it will refuse one day; a program may turn that into errors
+    UserWarning,
+)
 _SHA256 = ec.ECDSA(SHA256())
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+_COMMON_NAME = (OBJECT_IDENTIFIER, encode_oid("2.5.4.3"))
+_NAME = "the certificate"
 _SGX = x509.ObjectIdentifier(SGX_EXTENSION)
 _KNOWN_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
 _T = TypeVar("_T")
@@ -52,8 +63,9 @@ def signature_holds(key: ec.EllipticCurvePublicKey, signature: bytes, signed: by
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a certificate says. Names are DER; `key` is the P-256 point, x and y, 64 bytes.
+    """What a certificate says.
 
+    Names are their DER's contents; `key` is the P-256 point, x and y, 64 bytes.
     `critical` are the critical extensions that this verifier does not process, by OID.
     """
 
@@ -79,10 +91,10 @@ class Certificate:
         """Return the certificate in DER bytes."""
         if len(der) > _MAX_SIZE:
             raise _unreadable(source, "larger than 1 MiB")
-        return _read(source, lambda: cls._of(x509.load_der_x509_certificate(der)))
+        return _read(source, lambda: cls._of(der, x509.load_der_x509_certificate(der)))
 
     @classmethod
-    def _of(cls, loaded: x509.Certificate) -> Self:
+    def _of(cls, der: bytes, loaded: x509.Certificate) -> Self:
         """Return what a loaded certificate says."""
         if loaded.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
             raise ValueError("it is not signed by ECDSA with SHA-256")
@@ -96,12 +108,12 @@ class Certificate:
         uses = uses if isinstance(uses, x509.KeyUsage) else None
         basic = basic if isinstance(basic, x509.BasicConstraints) else None
         sgx = extensions.get(_SGX)
-        names = loaded.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        issuer, subject = _names(loaded.tbs_certificate_bytes)
         return cls(
-            loaded.fingerprint(SHA256()),
-            loaded.subject.public_bytes(),
-            loaded.issuer.public_bytes(),
-            str(names[0].value) if len(names) == 1 else "",
+            hashlib.sha256(der).digest(),
+            subject,
+            issuer,
+            _common_name(subject),
             loaded.serial_number,
             loaded.not_valid_before_utc,
             loaded.not_valid_after_utc,
@@ -165,7 +177,7 @@ class Crl:
         ]
         return cls(
             hashlib.sha256(der).digest(),
-            loaded.issuer.public_bytes(),
+            only_child(loaded.issuer.public_bytes(), SEQUENCE, _NAME),
             loaded.last_update_utc,
             loaded.next_update_utc,
             numbers[0] if numbers else None,
@@ -184,10 +196,13 @@ class Crl:
             return False
 
 
-def parse_chain(pem: bytes, source: str) -> tuple[Certificate, ...]:
+def parse_chain(
+    pem: bytes, source: str, known: Iterable[Certificate] = ()
+) -> tuple[Certificate, ...]:
     """Return the one to three certificates of a PEM text, leaf first.
 
     Between them only white space may stand, and NULs at the end, which vendors' chains have.
+    Those that are `known` are not read again.
     """
     if len(pem) > _MAX_SIZE:
         raise _unreadable(source, "larger than 1 MiB")
@@ -195,7 +210,10 @@ def parse_chain(pem: bytes, source: str) -> tuple[Certificate, ...]:
     if before.strip() or not 1 <= len(blocks) <= MAX_CHAIN:
         raise _unreadable(source, f"not a PEM text of 1 to {MAX_CHAIN} certificates")
     ders = _read(source, lambda: [_der(block) for block in blocks])
-    return tuple(Certificate.parse(der, source) for der in ders)
+    read = {certificate.fingerprint: certificate for certificate in known}
+    return tuple(
+        read.get(hashlib.sha256(der).digest()) or Certificate.parse(der, source) for der in ders
+    )
 
 
 def _der(block: bytes) -> bytes:
@@ -206,6 +224,26 @@ def _der(block: bytes) -> bytes:
     if not end or after.strip() or base64.b64encode(der) != encoded:
         raise ValueError("a block is not the one way to write its bytes")
     return der
+
+
+def _names(tbs: bytes) -> tuple[bytes, bytes]:
+    """Return the contents of a certificate's issuer and subject (RFC 5280, 4.1)."""
+    fields = [contents for _, contents in children(only_child(tbs, SEQUENCE, _NAME), _NAME)]
+    if len(fields) < 6:
+        raise ValueError("it is not of version 3")
+    return fields[3], fields[5]
+
+
+def _common_name(name: bytes) -> str:
+    """Return the one common name in a name's contents, empty if it has none or several."""
+    found = [
+        value[1].decode()
+        for _, attributes in children(name, _NAME)
+        for _, attribute in children(attributes, _NAME)
+        for oid, value in [children(attribute, _NAME)]
+        if oid == _COMMON_NAME
+    ]
+    return found[0] if len(found) == 1 else ""
 
 
 def _point(loaded: x509.Certificate) -> bytes:

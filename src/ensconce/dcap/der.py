@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The little of DER (ITU-T X.690) that SGX extensions need: read strictly, without recursion."""
 
-from collections.abc import Iterator
-
 from ensconce.errors import FormatError
 
 __all__ = [
@@ -24,23 +22,26 @@ __all__ = [
 BOOLEAN, INTEGER, OCTET_STRING, OBJECT_IDENTIFIER, ENUMERATED, SEQUENCE = 1, 2, 4, 6, 10, 0x30
 
 
-def children(data: bytes, source: str) -> Iterator[tuple[int, bytes]]:
-    """Yield tag and contents of each element in a constructed one's contents."""
-    position = 0
-    while position < len(data):
+def children(data: bytes, source: str) -> list[tuple[int, bytes]]:
+    """Return tag and contents of each element in a constructed one's contents."""
+    elements = []
+    position, end = 0, len(data)
+    while position < end:
         tag = data[position]
         if tag & 0x1F == 0x1F:
             raise _fault(source, position, "a tag of more than one byte")
         size, position = _length(data, position + 1, source)
-        if position + size > len(data):
+        stop = position + size
+        if stop > end:
             raise _fault(source, position, f"an element of {size} bytes that is cut short")
-        yield tag, data[position : position + size]
-        position += size
+        elements.append((tag, data[position:stop]))
+        position = stop
+    return elements
 
 
 def only_child(data: bytes, tag: int, source: str) -> bytes:
     """Return the contents of the one element that the data is."""
-    elements = list(children(data, source))
+    elements = children(data, source)
     if len(elements) != 1 or elements[0][0] != tag:
         raise _fault(source, 0, f"not exactly one element of tag {tag:#x}")
     return elements[0][1]

@@ -63,7 +63,8 @@ def check_collateral(
     check_time(now)
     trusted = check_roots(roots)
     # 2. PCK CA and root: the collateral's chains end in one trusted root
-    chain = parse_chain(collateral.pck_crl_issuer_chain, "pck_crl_issuer_chain")
+    anchors = [each.certificate for each in trusted]
+    chain = parse_chain(collateral.pck_crl_issuer_chain, "pck_crl_issuer_chain", anchors)
     root = find_root(2, chain, trusted, now, "pck_crl_issuer_chain")
     pck_ca = chain[0]
     # 3. root CRL
@@ -75,18 +76,20 @@ def check_collateral(
     pck_crl = Crl.parse(collateral.pck_crl, "pck_crl")
     check_crl(5, pck_crl, pck_ca, now, "the PCK CRL")
     # 6, 7. TCB info
-    tcb_signer = _signer(
-        collateral.tcb_info_issuer_chain, "tcb_info_issuer_chain", root, root_crl, now
-    )
+    known = [root.certificate, pck_ca]
+    tcb_chain = parse_chain(collateral.tcb_info_issuer_chain, "tcb_info_issuer_chain", known)
+    tcb_signer = _signer(tcb_chain, "tcb_info_issuer_chain", root, root_crl, now)
     _check_signed(
         7, Reason.TCB_INFO_SIGNATURE, tcb_signer, collateral.tcb_info_signature, collateral.tcb_info
     )
     tcb_info = TcbInfo.parse(collateral.tcb_info)
     _check_dates(7, Reason.TCB_INFO_VALIDITY, tcb_info.issue_date, tcb_info.next_update, now)
     # 6, 8. QE identity
-    qe_signer = _signer(
-        collateral.qe_identity_issuer_chain, "qe_identity_issuer_chain", root, root_crl, now
-    )
+    known.append(tcb_signer)
+    qe_chain = parse_chain(collateral.qe_identity_issuer_chain, "qe_identity_issuer_chain", known)
+    qe_signer = qe_chain[0]
+    if qe_chain != tcb_chain:
+        qe_signer = _signer(qe_chain, "qe_identity_issuer_chain", root, root_crl, now)
     _check_signed(
         8,
         Reason.QE_IDENTITY_SIGNATURE,
@@ -126,9 +129,10 @@ def check_collateral(
     )
 
 
-def _signer(pem: bytes, source: str, root: Root, root_crl: Crl, now: datetime) -> Certificate:
+def _signer(
+    chain: tuple[Certificate, ...], source: str, root: Root, root_crl: Crl, now: datetime
+) -> Certificate:
     """Return the certificate that signs collateral, directly under the same root (step 6)."""
-    chain = parse_chain(pem, source)
     find_root(6, chain, (root,), now, source)
     signer = chain[0]
     check_leaf(6, signer, root.certificate, now, SIGNER_NAME)

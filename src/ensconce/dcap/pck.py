@@ -124,7 +124,7 @@ def _entries(contents: bytes, parent: bytes) -> dict[int, tuple[int, bytes]]:
     """Return the values of a list of (OID, value) by the one number after the parent's OID."""
     entries: dict[int, tuple[int, bytes]] = {}
     for tag, entry in der.children(contents, _SOURCE):
-        parts = list(der.children(entry, _SOURCE)) if tag == der.SEQUENCE else []
+        parts = der.children(entry, _SOURCE) if tag == der.SEQUENCE else []
         if len(parts) != 2 or parts[0][0] != der.OBJECT_IDENTIFIER:
             raise _fault("has an entry that is not an OID with a value")
         oid = parts[0][1]

@@ -6,15 +6,16 @@ type and range. Keys without a meaning here are let pass: Intel adds some withou
 """
 
 import json
+import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NoReturn
 
 from ensconce.errors import FormatError
 
 __all__ = ["Fields", "parse_object"]
 
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_TIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 def parse_object(text: bytes, source: str, largest: int = 1 << 20) -> "Fields":
@@ -83,10 +84,13 @@ class Fields:
 
     def time(self, key: str) -> datetime:
         """Return a time in UTC, to the second."""
+        value = self.text(key)
         try:
-            return datetime.strptime(self.text(key), _TIME).replace(tzinfo=UTC)
+            if _TIME.fullmatch(value):
+                return datetime.fromisoformat(value)
         except ValueError:
-            raise self._fault(key, "a time like 2025-08-15T05:08:18Z") from None
+            pass
+        raise self._fault(key, "a time like 2025-08-15T05:08:18Z")
 
     def object(self, key: str) -> "Fields":
         """Return an object."""
@@ -98,6 +102,16 @@ class Fields:
             if not isinstance(value, dict):
                 raise self._fault(key, "a list of objects")
             yield Fields(value, f"{self._source}: {key}[{number}]")
+
+    def numbers(self, key: str, name: str, count: int, largest: int) -> tuple[int, ...]:
+        """Return what a list of so many objects has under a name: integers from 0 on."""
+        values = self._get(key, list, "a list of objects")
+        found: tuple[Any, ...] = tuple(
+            one.get(name) if isinstance(one, dict) else None for one in values
+        )
+        if len(found) != count or not all(type(n) is int and 0 <= n <= largest for n in found):
+            raise self._fault(key, f"a list of {count} objects with {name} from 0 to {largest}")
+        return found
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of strings, empty if it is not there."""

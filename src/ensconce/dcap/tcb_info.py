@@ -177,23 +177,15 @@ def _level(fields: Fields, version: int, *, tdx: bool) -> TcbLevel:
     """Return a TCB level."""
     tcb = fields.object("tcb")
     return TcbLevel(
-        _components(tcb, "sgxtcbcomponents")
+        tcb.numbers("sgxtcbcomponents", "svn", COMPONENTS, 255)
         if version == 3
         else tuple(tcb.number(f"sgxtcbcomp{n:02}svn", 255) for n in range(1, COMPONENTS + 1)),
         tcb.number("pcesvn", _U16),
-        _components(tcb, "tdxtcbcomponents") if tdx else (),
+        tcb.numbers("tdxtcbcomponents", "svn", COMPONENTS, 255) if tdx else (),
         fields.time("tcbDate"),
         TcbStatus(fields.choice("tcbStatus", _STATUSES)),
         fields.texts("advisoryIDs"),
     )
-
-
-def _components(fields: Fields, key: str) -> tuple[int, ...]:
-    """Return a list of component SVNs, which must be as many as a certificate has."""
-    components = tuple(entry.number("svn", 255) for entry in fields.objects(key))
-    if len(components) != COMPONENTS:
-        fields.refuse(key, f"a list of {COMPONENTS} components")
-    return components
 
 
 def _module(fields: Fields) -> TdxModuleIdentity:

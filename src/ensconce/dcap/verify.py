@@ -62,6 +62,7 @@ from ensconce.dcap.quote import (
     CertificationKind,
     Quote,
     QuoteHeader,
+    TeeType,
 )
 from ensconce.dcap.roots import INTEL_ROOT, Root, check_roots
 from ensconce.dcap.tcb import Standing, converge, isv_level, sgx_standing, tdx_standing
@@ -178,8 +179,8 @@ def _verify_quote(quote: Quote, epoch: Epoch, now: datetime, cache: Cache) -> Ve
             18, Reason.QUOTE_SIGNATURE, "it does not verify under the quote's attestation key"
         )
     # 19. the platform's TCB level
-    body = quote.body
-    if isinstance(body, ReportBody):
+    body = None if header.tee_type == TeeType.SGX else quote.body
+    if body is None or isinstance(body, ReportBody):
         standing = sgx_standing(epoch.tcb_info, platform.pck)
     else:
         standing = tdx_standing(epoch.tcb_info, platform.pck, body, enclave.level.status)
@@ -242,7 +243,8 @@ def _pck_leaf(certification: Certification, epoch: Epoch) -> Certificate:
     if size is None:
         chain = epoch.pck_chain
     else:
-        chain = parse_chain(certification.data, "the quote's PCK chain")
+        known = (epoch.pck_ca, epoch.root.certificate)
+        chain = parse_chain(certification.data, "the quote's PCK chain", known)
         if len(chain) != size:
             raise Refusal(
                 11, Reason.CHAIN_INCOMPLETE, f"the quote has {len(chain)} certificates, not {size}"
