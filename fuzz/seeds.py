@@ -5,18 +5,34 @@ Without them a fuzzer has to guess an ELF header and a SIGSTRUCT before it meets
 """
 
 import io
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import Encoding
+from tests.dcap.certifying import Issuer
+from tests.dcap.test_tcb_info import identity_of, tcb_info_of
 from tests.image.building import EnclaveFile, signed
 
 from ensconce.crypto import generate_signing_key
+from ensconce.dcap.pck import PckExtension, SgxType
+from ensconce.dcap.quote import (
+    Certification,
+    CertificationKind,
+    Quote,
+    QuoteHeader,
+    TdReport,
+    TdReport15,
+    TeeType,
+    signed_part,
+)
 from ensconce.edl.files import load_file
 from ensconce.edl.printer import render
 from ensconce.image import open_image, write_sgxs
 from ensconce.image.enclave_elf import EnclaveElf
 from ensconce.image.generation import GENERATIONS
+from ensconce.isa.report import ReportBody
 from ensconce.machine.identity import Identity
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "01-hello-world"
@@ -39,6 +55,42 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     edl = EXAMPLE / "enclave.edl"
     yield "fuzz_edl", edl.read_bytes()
     yield "fuzz_edl", render(load_file(edl)).encode()
+    yield from attestation_seeds()
+
+
+def attestation_seeds() -> Iterator[tuple[str, bytes]]:
+    """Yield quotes of every form, a PCK extension, and each part of collateral."""
+    sgx, tdx = TeeType.SGX, TeeType.TDX
+    forms = [(3, sgx, ReportBody()), (4, sgx, ReportBody()), (4, tdx, TdReport())]
+    for version, tee, body in [*forms, (5, tdx, TdReport15())]:
+        part = signed_part(QuoteHeader(version, tee_type=tee), body)
+        chain = Certification(CertificationKind.PCK_CHAIN, b"chain")
+        yield (
+            "fuzz_quote",
+            bytes(Quote(part, bytes(64), bytes(64), bytes(384), bytes(64), bytes(32), chain)),
+        )
+    extension = PckExtension(
+        bytes(16), (1,) * 16, 2, bytes(16), bytes(2), bytes(6), SgxType.SCALABLE, cached_keys=True
+    )
+    yield "fuzz_pck", bytes(extension)
+    root = Issuer.root()
+    crl = root.revoke([1]).loaded.public_bytes(Encoding.DER)
+    pem = root.certificate.loaded.public_bytes(Encoding.PEM)
+    tcb_info, identity = json.dumps(tcb_info_of()), json.dumps(identity_of())
+    collateral = {
+        "pck_crl_issuer_chain": pem.decode(),
+        "root_ca_crl": crl.hex(),
+        "pck_crl": crl.hex(),
+        "tcb_info_issuer_chain": pem.decode(),
+        "tcb_info": tcb_info,
+        "tcb_info_signature": "00" * 64,
+        "qe_identity_issuer_chain": pem.decode(),
+        "qe_identity": identity,
+        "qe_identity_signature": "00" * 64,
+    }
+    texts = (tcb_info, identity, json.dumps(collateral))
+    for part in (root.der, crl, pem, *(text.encode() for text in texts)):
+        yield "fuzz_collateral", part
 
 
 def main(folder: Path) -> None:

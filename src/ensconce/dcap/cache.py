@@ -41,6 +41,6 @@ class Cache:
         if not isinstance(found, kind) or not found.begins <= now <= found.expires:
             found = check()
             if len(self._entries) >= self._limit:
-                del self._entries[next(iter(self._entries))]
+                self._entries.pop(next(iter(self._entries), None), None)
         self._entries[place] = found
         return found
