@@ -40,7 +40,7 @@ _UNREADABLE = (
 _SHA256 = ec.ECDSA(SHA256())
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _COMMON_NAME = (OBJECT_IDENTIFIER, encode_oid("2.5.4.3"))
-_NAME = "the certificate"
+_NAME = "a certificate or CRL"
 _SGX = x509.ObjectIdentifier(SGX_EXTENSION)
 _KNOWN_CRITICAL = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE}
 _T = TypeVar("_T")
@@ -108,7 +108,7 @@ class Certificate:
         uses = uses if isinstance(uses, x509.KeyUsage) else None
         basic = basic if isinstance(basic, x509.BasicConstraints) else None
         sgx = extensions.get(_SGX)
-        issuer, subject = _names(loaded.tbs_certificate_bytes)
+        issuer, subject = _names(_signed_part(der))
         return cls(
             hashlib.sha256(der).digest(),
             subject,
@@ -168,6 +168,7 @@ class Crl:
         """Return what a loaded CRL says."""
         if loaded.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
             raise ValueError("it is not signed by ECDSA with SHA-256")
+        _signed_part(der)
         if loaded.next_update_utc is None:
             raise ValueError("it has no nextUpdate")
         numbers = [
@@ -226,9 +227,20 @@ def _der(block: bytes) -> bytes:
     return der
 
 
-def _names(tbs: bytes) -> tuple[bytes, bytes]:
+def _signed_part(der: bytes) -> bytes:
+    """Return the contents of what a certificate's or CRL's signature covers.
+
+    The signature after it must be whole bytes: other readers let its count of unused bits pass.
+    """
+    signed, _, signature = children(only_child(der, SEQUENCE, _NAME), _NAME)
+    if signature[1][:1] != b"\0":
+        raise ValueError("its signature is not whole bytes")
+    return signed[1]
+
+
+def _names(signed: bytes) -> tuple[bytes, bytes]:
     """Return the contents of a certificate's issuer and subject (RFC 5280, 4.1)."""
-    fields = [contents for _, contents in children(only_child(tbs, SEQUENCE, _NAME), _NAME)]
+    fields = [contents for _, contents in children(signed, _NAME)]
     if len(fields) < 6:
         raise ValueError("it is not of version 3")
     return fields[3], fields[5]
