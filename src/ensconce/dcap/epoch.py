@@ -61,82 +61,89 @@ def check_collateral(
     FormatError means that a part of it can't be read at all.
     """
     check_time(now)
-    trusted = check_roots(roots)
-    # 2. PCK CA and root: the collateral's chains end in one trusted root
-    anchors = [each.certificate for each in trusted]
-    chain = parse_chain(collateral.pck_crl_issuer_chain, "pck_crl_issuer_chain", anchors)
-    root = find_root(2, chain, trusted, now, "pck_crl_issuer_chain")
-    pck_ca = chain[0]
-    # 3. root CRL
-    root_crl = Crl.parse(collateral.root_ca_crl, "root_ca_crl")
-    check_crl(3, root_crl, root.certificate, now, "the root CA's CRL")
-    # 4. PCK CA
-    kind = pck_ca_of(4, pck_ca, root, root_crl, now)
-    # 5. PCK CRL
-    pck_crl = Crl.parse(collateral.pck_crl, "pck_crl")
-    check_crl(5, pck_crl, pck_ca, now, "the PCK CRL")
-    # 6, 7. TCB info
-    known = [root.certificate, pck_ca]
+    # 2 to 5. root, PCK CA and their CRLs
+    authority = _check_authority(collateral, check_roots(roots), now)
+    root = authority.root
+    # 6. who signs TCB info and QE identity
+    known = [root.certificate, authority.pck_ca]
     tcb_chain = parse_chain(collateral.tcb_info_issuer_chain, "tcb_info_issuer_chain", known)
-    tcb_signer = _signer(tcb_chain, "tcb_info_issuer_chain", root, root_crl, now)
-    _check_signed(
-        7, Reason.TCB_INFO_SIGNATURE, tcb_signer, collateral.tcb_info_signature, collateral.tcb_info
-    )
-    tcb_info = TcbInfo.parse(collateral.tcb_info)
-    _check_dates(7, Reason.TCB_INFO_VALIDITY, tcb_info.issue_date, tcb_info.next_update, now)
-    # 6, 8. QE identity
+    tcb_signer = _signer(tcb_chain, "tcb_info_issuer_chain", authority, now)
     known.append(tcb_signer)
     qe_chain = parse_chain(collateral.qe_identity_issuer_chain, "qe_identity_issuer_chain", known)
-    qe_signer = qe_chain[0]
+    qe_signer = tcb_signer
     if qe_chain != tcb_chain:
-        qe_signer = _signer(qe_chain, "qe_identity_issuer_chain", root, root_crl, now)
-    _check_signed(
-        8,
-        Reason.QE_IDENTITY_SIGNATURE,
-        qe_signer,
-        collateral.qe_identity_signature,
-        collateral.qe_identity,
-    )
-    identity = QeIdentity.parse(collateral.qe_identity)
+        qe_signer = _signer(qe_chain, "qe_identity_issuer_chain", authority, now)
+    # 7. TCB info
+    signature, text = collateral.tcb_info_signature, collateral.tcb_info
+    _check_signed(7, Reason.TCB_INFO_SIGNATURE, tcb_signer, signature, text)
+    tcb_info = TcbInfo.parse(text)
+    _check_dates(7, Reason.TCB_INFO_VALIDITY, tcb_info.issue_date, tcb_info.next_update, now)
+    # 8. QE identity
+    signature, text = collateral.qe_identity_signature, collateral.qe_identity
+    _check_signed(8, Reason.QE_IDENTITY_SIGNATURE, qe_signer, signature, text)
+    identity = QeIdentity.parse(text)
     _check_dates(8, Reason.QE_IDENTITY_VALIDITY, identity.issue_date, identity.next_update, now)
-    # 9. one evaluation
+    # 9. one evaluation, one kind of TEE
     _check_numbers(tcb_info, identity)
-    certificates = (root.certificate, pck_ca, tcb_signer, qe_signer)
-    lists = (root_crl, pck_crl)
+    times = [
+        *((one.not_before, one.not_after) for one in (root.certificate, authority.pck_ca)),
+        *((one.not_before, one.not_after) for one in (tcb_signer, qe_signer)),
+        *((one.this_update, one.next_update) for one in (authority.root_crl, authority.pck_crl)),
+        (tcb_info.issue_date, tcb_info.next_update),
+        (identity.issue_date, identity.next_update),
+    ]
     pck_chain = collateral.pck_certificate_chain
     return Epoch(
         _digest(collateral, root),
         root,
-        pck_ca,
-        kind,
-        root_crl,
-        pck_crl,
+        authority.pck_ca,
+        authority.pck_ca_kind,
+        authority.root_crl,
+        authority.pck_crl,
         tcb_info,
         identity,
         parse_chain(pck_chain, "pck_certificate_chain") if pck_chain else (),
-        max(
-            *(one.not_before for one in certificates),
-            *(one.this_update for one in lists),
-            tcb_info.issue_date,
-            identity.issue_date,
-        ),
-        min(
-            *(one.not_after for one in certificates),
-            *(one.next_update for one in lists),
-            tcb_info.next_update,
-            identity.next_update,
-        ),
+        max(begins for begins, _ in times),
+        min(ends for _, ends in times),
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Authority:
+    """Who certifies and revokes: a root and a PCK CA under it, with their CRLs."""
+
+    root: Root
+    pck_ca: Certificate
+    pck_ca_kind: PckCa
+    root_crl: Crl
+    pck_crl: Crl
+
+
+def _check_authority(collateral: Collateral, roots: tuple[Root, ...], now: datetime) -> _Authority:
+    """Return who certifies platforms, once proved (steps 2 to 5)."""
+    # 2. the chain ends in a trusted root
+    anchors = [root.certificate for root in roots]
+    chain = parse_chain(collateral.pck_crl_issuer_chain, "pck_crl_issuer_chain", anchors)
+    root = find_root(2, chain, roots, now, "pck_crl_issuer_chain")
+    # 3. root CRL
+    root_crl = Crl.parse(collateral.root_ca_crl, "root_ca_crl")
+    check_crl(3, root_crl, root.certificate, now, "the root CA's CRL")
+    # 4. PCK CA
+    kind = pck_ca_of(4, chain[0], root, root_crl, now)
+    # 5. PCK CRL
+    pck_crl = Crl.parse(collateral.pck_crl, "pck_crl")
+    check_crl(5, pck_crl, chain[0], now, "the PCK CRL")
+    return _Authority(root, chain[0], kind, root_crl, pck_crl)
+
+
 def _signer(
-    chain: tuple[Certificate, ...], source: str, root: Root, root_crl: Crl, now: datetime
+    chain: tuple[Certificate, ...], source: str, authority: _Authority, now: datetime
 ) -> Certificate:
     """Return the certificate that signs collateral, directly under the same root (step 6)."""
-    find_root(6, chain, (root,), now, source)
+    find_root(6, chain, (authority.root,), now, source)
     signer = chain[0]
-    check_leaf(6, signer, root.certificate, now, SIGNER_NAME)
-    if signer.serial in root_crl.revoked:
+    check_leaf(6, signer, authority.root.certificate, now, SIGNER_NAME)
+    if signer.serial in authority.root_crl.revoked:
         raise Refusal(
             6, Reason.CERTIFICATE_REVOKED, f"the {SIGNER_NAME} certificate, {signer.serial:x}"
         )
