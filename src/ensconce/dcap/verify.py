@@ -245,10 +245,6 @@ def _pck_leaf(certification: Certification, epoch: Epoch) -> Certificate:
     else:
         known = (epoch.pck_ca, epoch.root.certificate)
         chain = parse_chain(certification.data, "the quote's PCK chain", known)
-        if len(chain) != size:
-            raise Refusal(
-                11, Reason.CHAIN_INCOMPLETE, f"the quote has {len(chain)} certificates, not {size}"
-            )
     if not chain:
         raise Refusal(
             11,
@@ -257,6 +253,10 @@ def _pck_leaf(certification: Certification, epoch: Epoch) -> Certificate:
         )
     for found, wanted in zip(chain[1:], (epoch.pck_ca, epoch.root.certificate), strict=False):
         _check_above(found, wanted, epoch)
+    if size is not None and len(chain) != size:
+        raise Refusal(
+            11, Reason.CHAIN_INCOMPLETE, f"the quote has {len(chain)} certificates, not {size}"
+        )
     return chain[0]
 
 
