@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
 
-from ensconce.dcap.der import OBJECT_IDENTIFIER, SEQUENCE, children, encode_oid, only_child
+from ensconce.dcap.der import INTEGER, OBJECT_IDENTIFIER, SEQUENCE, children, encode_oid, only_child
 from ensconce.dcap.pck import SGX_EXTENSION
 from ensconce.errors import FormatError
 
@@ -168,7 +168,9 @@ class Crl:
         """Return what a loaded CRL says."""
         if loaded.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
             raise ValueError("it is not signed by ECDSA with SHA-256")
-        _signed_part(der)
+        fields = children(_signed_part(der), _NAME)
+        if fields[0][0] != INTEGER:
+            raise ValueError("it is not of version 2")
         if loaded.next_update_utc is None:
             raise ValueError("it has no nextUpdate")
         numbers = [
@@ -178,7 +180,7 @@ class Crl:
         ]
         return cls(
             hashlib.sha256(der).digest(),
-            only_child(loaded.issuer.public_bytes(), SEQUENCE, _NAME),
+            fields[2][1],
             loaded.last_update_utc,
             loaded.next_update_utc,
             numbers[0] if numbers else None,

@@ -30,7 +30,9 @@ def children(data: bytes, source: str) -> list[tuple[int, bytes]]:
         tag = data[position]
         if tag & 0x1F == 0x1F:
             raise _fault(source, position, "a tag of more than one byte")
-        size, position = _length(data, position + 1, source)
+        position += 2
+        if position > end or (size := data[position - 1]) >= 0x80:  # nearly all are shorter
+            size, position = _length(data, position - 1, source)
         stop = position + size
         if stop > end:
             raise _fault(source, position, f"an element of {size} bytes that is cut short")

@@ -102,6 +102,7 @@ class Record:
     SIZE: ClassVar[int]
     _struct: ClassVar[struct.Struct]
     _layout: ClassVar[tuple[_Field, ...]]
+    _plain: ClassVar[bool]
 
     @classmethod
     def parse(cls, data: BytesLike, *, source: str = "") -> Self:
@@ -113,6 +114,8 @@ class Record:
                 source=source or cls.__name__,
             )
         values = cls._struct.unpack(data)
+        if cls._plain:
+            return cls(*values)
         return cls(
             *(
                 value if field.decode is None else field.decode(value)
@@ -174,6 +177,7 @@ def record(size: int) -> Callable[[type[_R]], type[_R]]:
         made.SIZE = size
         made._struct = struct.Struct("<" + "".join(field.code for field in layout))
         made._layout = tuple(layout)
+        made._plain = all(field.decode is None for field in layout)
         return made
 
     return build
