@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from tests.dcap.certifying import Issuer
 from tests.dcap.test_tcb_info import identity_of, tcb_info_of
 from tests.image.building import EnclaveFile, signed
@@ -74,8 +73,8 @@ def attestation_seeds() -> Iterator[tuple[str, bytes]]:
     )
     yield "fuzz_pck", bytes(extension)
     root = Issuer.root()
-    crl = root.revoke([1]).loaded.public_bytes(Encoding.DER)
-    pem = root.certificate.loaded.public_bytes(Encoding.PEM)
+    crl = root.crl([1])
+    pem = root.pem
     tcb_info, identity = json.dumps(tcb_info_of()), json.dumps(identity_of())
     collateral = {
         "pck_crl_issuer_chain": pem.decode(),

@@ -98,6 +98,17 @@ class Issuer:
         critical: x509.ExtensionType | None = None,
     ) -> Crl:
         """Return a CRL that this one issues."""
+        return Crl.parse(self.crl(serials, begins=begins, ends=ends, critical=critical), "a CRL")
+
+    def crl(
+        self,
+        serials: Iterable[int] = (),
+        *,
+        begins: datetime = NOW - _DAY,
+        ends: datetime = NOW + _DAY,
+        critical: x509.ExtensionType | None = None,
+    ) -> bytes:
+        """Return the DER of a CRL that this one issues."""
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(name_of(self.certificate.common_name))
@@ -110,7 +121,11 @@ class Issuer:
         for serial in serials:
             entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(begins)
             builder = builder.add_revoked_certificate(entry.build())
-        return Crl.parse(builder.sign(self.key, SHA256()).public_bytes(Encoding.DER), "a CRL")
+        return builder.sign(self.key, SHA256()).public_bytes(Encoding.DER)
+
+    @property
+    def pem(self) -> bytes:
+        return x509.load_der_x509_certificate(self.der).public_bytes(Encoding.PEM)
 
     @property
     def certificate(self) -> Certificate:

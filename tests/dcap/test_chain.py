@@ -169,7 +169,7 @@ def test_keys_and_signatures_of_other_kinds_are_unreadable() -> None:
 
 
 def test_a_chain_is_one_to_three_certificates() -> None:
-    pem = LEAF.certificate.loaded.public_bytes(Encoding.PEM)
+    pem = LEAF.pem
     assert parse_chain(pem + b"\0", "chain") == (LEAF.certificate,)
     assert len(parse_chain(pem * 3, "chain")) == 3
     for wrong in (b"", pem * 4, pem[:-30], b"-----BEGIN CERTIFICATE-----\nAAAA\n"):

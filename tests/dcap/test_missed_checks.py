@@ -36,7 +36,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 from tests.dcap.certifying import NOW, Issuer
 from tests.dcap.corpus import (
     COMPLETE,
@@ -109,7 +108,7 @@ def test_3_sizes_that_lie_allocate_nothing(case: Path) -> None:
 
 @pytest.mark.parametrize("name", ["root_ca_crl", "pck_crl"])
 def test_4_a_crl_that_its_ca_did_not_sign_is_refused(case: Path, name: str) -> None:
-    stranger = Issuer.root().revoke().loaded.public_bytes(Encoding.DER)
+    stranger = Issuer.root().crl()
     collateral = replace(collateral_of(case), **{name: stranger})
     assert told(case, collateral).reason is Reason.CRL_ISSUER
 
@@ -235,7 +234,7 @@ def test_13_a_malformed_chain_is_a_format_error(case: Path, pem: bytes) -> None:
 
 def test_14_a_refused_crl_poisons_no_cache(case: Path) -> None:
     cache = Cache()
-    stranger = Issuer.root().revoke().loaded.public_bytes(Encoding.DER)
+    stranger = Issuer.root().crl()
     poisoned = replace(collateral_of(case), pck_crl=stranger)
     assert not verify(quote_of(case), poisoned, time_of(case), cache=cache).genuine
     assert len(cache) == 0

@@ -7,7 +7,7 @@ A FormatError names what can't be read; whether something readable is right is `
 import base64
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Self, TypeVar
 
@@ -17,13 +17,30 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtensionOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID
 
-from ensconce.dcap.der import INTEGER, OBJECT_IDENTIFIER, SEQUENCE, children, encode_oid, only_child
+from ensconce.dcap.der import (
+    INTEGER,
+    OBJECT_IDENTIFIER,
+    SEQUENCE,
+    children,
+    encode,
+    encode_oid,
+    first_element,
+    only_child,
+)
 from ensconce.dcap.pck import SGX_EXTENSION
 from ensconce.errors import FormatError
 
-__all__ = ["MAX_CHAIN", "Certificate", "Crl", "parse_chain", "public_key", "signature_holds"]
+__all__ = [
+    "MAX_CHAIN",
+    "Certificate",
+    "Crl",
+    "Signed",
+    "parse_chain",
+    "public_key",
+    "signature_holds",
+]
 
 MAX_CHAIN = 3
 _MAX_SIZE = 1 << 20
@@ -39,6 +56,7 @@ _UNREADABLE = (
 )
 _SHA256 = ec.ECDSA(SHA256())
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+_ECDSA_SHA256 = (SEQUENCE, encode(OBJECT_IDENTIFIER, encode_oid("1.2.840.10045.4.3.2")))
 _COMMON_NAME = (OBJECT_IDENTIFIER, encode_oid("2.5.4.3"))
 _NAME = "a certificate or CRL"
 _SGX = x509.ObjectIdentifier(SGX_EXTENSION)
@@ -59,6 +77,22 @@ def signature_holds(key: ec.EllipticCurvePublicKey, signature: bytes, signed: by
     except InvalidSignature:
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """The bytes of a certificate or CRL that its signature covers, and the signature, DER."""
+
+    covered: bytes
+    signature: bytes
+
+    def holds(self, key: bytes) -> bool:
+        """Return whether the key, 64 bytes x and y, made the signature."""
+        try:
+            public_key(key).verify(self.signature, self.covered, _SHA256)
+        except InvalidSignature:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +118,7 @@ class Certificate:
     signs_crls: bool
     critical: tuple[str, ...]
     sgx_extension: bytes | None
-    loaded: x509.Certificate = field(repr=False, compare=False)
+    signed: Signed
 
     @classmethod
     def parse(cls, der: bytes, source: str) -> Self:
@@ -96,8 +130,9 @@ class Certificate:
     @classmethod
     def _of(cls, der: bytes, loaded: x509.Certificate) -> Self:
         """Return what a loaded certificate says."""
-        if loaded.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-            raise ValueError("it is not signed by ECDSA with SHA-256")
+        signed, fields = _take_apart(der)
+        if len(fields) < 7 or fields[2] != _ECDSA_SHA256:
+            raise ValueError("it is not of version 3, signed by ECDSA with SHA-256")
         if loaded.serial_number <= 0:
             raise ValueError("its serial number is not positive")
         extensions = {entry.oid: entry for entry in loaded.extensions}
@@ -108,7 +143,7 @@ class Certificate:
         uses = uses if isinstance(uses, x509.KeyUsage) else None
         basic = basic if isinstance(basic, x509.BasicConstraints) else None
         sgx = extensions.get(_SGX)
-        issuer, subject = _names(_signed_part(der))
+        issuer, subject = fields[3][1], fields[5][1]
         return cls(
             hashlib.sha256(der).digest(),
             subject,
@@ -131,16 +166,12 @@ class Certificate:
             sgx.value.value
             if sgx is not None and isinstance(sgx.value, x509.UnrecognizedExtension)
             else None,
-            loaded,
+            signed,
         )
 
     def issued_by(self, issuer: "Certificate") -> bool:
         """Return whether the issuer's name is this one's issuer and its key made the signature."""
-        try:
-            self.loaded.verify_directly_issued_by(issuer.loaded)
-        except (InvalidSignature, *_UNREADABLE):
-            return False
-        return True
+        return self.issuer == issuer.subject and self.signed.holds(issuer.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +185,7 @@ class Crl:
     number: int | None
     revoked: frozenset[int]
     critical: tuple[str, ...]
-    loaded: x509.CertificateRevocationList = field(repr=False, compare=False)
+    signed: Signed
 
     @classmethod
     def parse(cls, der: bytes, source: str) -> Self:
@@ -166,11 +197,9 @@ class Crl:
     @classmethod
     def _of(cls, der: bytes, loaded: x509.CertificateRevocationList) -> Self:
         """Return what a loaded CRL says."""
-        if loaded.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
-            raise ValueError("it is not signed by ECDSA with SHA-256")
-        fields = children(_signed_part(der), _NAME)
-        if fields[0][0] != INTEGER:
-            raise ValueError("it is not of version 2")
+        signed, fields = _take_apart(der)
+        if len(fields) < 5 or fields[0][0] != INTEGER or fields[1] != _ECDSA_SHA256:
+            raise ValueError("it is not of version 2, signed by ECDSA with SHA-256")
         if loaded.next_update_utc is None:
             raise ValueError("it has no nextUpdate")
         numbers = [
@@ -186,17 +215,12 @@ class Crl:
             numbers[0] if numbers else None,
             frozenset(entry.serial_number for entry in loaded),
             tuple(entry.oid.dotted_string for entry in loaded.extensions if entry.critical),
-            loaded,
+            signed,
         )
 
     def signed_by(self, issuer: Certificate) -> bool:
         """Return whether the issuer's name is this one's issuer and its key made the signature."""
-        if self.issuer != issuer.subject:
-            return False
-        try:
-            return self.loaded.is_signature_valid(public_key(issuer.key))
-        except _UNREADABLE:
-            return False
+        return self.issuer == issuer.subject and self.signed.holds(issuer.key)
 
 
 def parse_chain(
@@ -229,23 +253,18 @@ def _der(block: bytes) -> bytes:
     return der
 
 
-def _signed_part(der: bytes) -> bytes:
-    """Return the contents of what a certificate's or CRL's signature covers.
+def _take_apart(der: bytes) -> tuple[Signed, list[tuple[int, bytes]]]:
+    """Return what a certificate's or CRL's signature covers, and the elements of that.
 
-    The signature after it must be whole bytes: other readers let its count of unused bits pass.
+    The signature must be whole bytes: other readers let its count of unused bits pass.
     """
-    signed, _, signature = children(only_child(der, SEQUENCE, _NAME), _NAME)
+    body = only_child(der, SEQUENCE, _NAME)
+    covered, algorithm, signature = children(body, _NAME)
+    if algorithm != _ECDSA_SHA256:
+        raise ValueError("it is not signed by ECDSA with SHA-256")
     if signature[1][:1] != b"\0":
         raise ValueError("its signature is not whole bytes")
-    return signed[1]
-
-
-def _names(signed: bytes) -> tuple[bytes, bytes]:
-    """Return the contents of a certificate's issuer and subject (RFC 5280, 4.1)."""
-    fields = [contents for _, contents in children(signed, _NAME)]
-    if len(fields) < 6:
-        raise ValueError("it is not of version 3")
-    return fields[3], fields[5]
+    return Signed(first_element(body, _NAME), signature[1][1:]), children(covered[1], _NAME)
 
 
 def _common_name(name: bytes) -> str:

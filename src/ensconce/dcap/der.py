@@ -15,6 +15,7 @@ __all__ = [
     "encode",
     "encode_integer",
     "encode_oid",
+    "first_element",
     "integer",
     "only_child",
 ]
@@ -47,6 +48,14 @@ def only_child(data: bytes, tag: int, source: str) -> bytes:
     if len(elements) != 1 or elements[0][0] != tag:
         raise _fault(source, 0, f"not exactly one element of tag {tag:#x}")
     return elements[0][1]
+
+
+def first_element(data: bytes, source: str) -> bytes:
+    """Return the first element whole, with its tag and length."""
+    size, position = _length(data, 1, source)
+    if position + size > len(data):
+        raise _fault(source, position, f"an element of {size} bytes that is cut short")
+    return data[: position + size]
 
 
 def integer(contents: bytes, source: str) -> int:
