@@ -36,6 +36,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy={
+        "attest": "ensconce.cli.attest:attest",
         "doctor": "ensconce.cli.doctor:doctor",
         "enclave": "ensconce.cli.enclave:enclave",
         "platform": "ensconce.cli.platform:platform",

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import Enum, Flag
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON has it: bytes in hex, enumerations by name, flags as numbers."""
+    """Return a value as JSON has it: bytes in hex, times in ISO 8601, enumerations by name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
             field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
@@ -32,6 +33,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
     return str(value) if isinstance(value, Path) else value
 
 

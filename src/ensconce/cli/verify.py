@@ -24,7 +24,7 @@ from ensconce.dcap import (
 from ensconce.dcap import verify as verify_quote
 from ensconce.errors import ConfigError
 
-__all__ = ["verify"]
+__all__ = ["policy_of", "time_of", "verify"]
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -62,11 +62,11 @@ def verify(
       ensconce verify quote.bin --collateral collateral.json --policy policy.toml --json
     """
     marks = Watermarks.load(watermarks) if watermarks else None
-    wanted = Policy() if policy is None else parse_policy(_text(policy))
+    wanted = Policy() if policy is None else policy_of(policy)
     verdict = verify_quote(
         quote.read_bytes(),
         Collateral.parse(collateral.read_bytes()),
-        _time(at),
+        time_of(at),
         roots=(Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,),
         watermarks=marks,
     )
@@ -124,16 +124,16 @@ def _fields(record: Any) -> dict[str, Any]:
     }
 
 
-def _text(path: Path) -> str:
-    """Return the text of a policy's file."""
+def policy_of(path: Path) -> Policy:
+    """Return the policy in a file."""
     try:
-        return path.read_text("utf-8")
+        return parse_policy(path.read_text("utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a text in UTF-8; a policy is TOML") from error
 
 
-def _time(at: int | None) -> datetime:
-    """Return the time to verify as of."""
+def time_of(at: int | None) -> datetime:
+    """Return the time that --at names, or now."""
     try:
         return datetime.now(UTC) if at is None else datetime.fromtimestamp(at, UTC)
     except (OverflowError, ValueError, OSError) as error:

@@ -8,6 +8,7 @@ Pure: no clock, no network, no emulator. `check_collateral` checks a set of coll
 from ensconce.dcap.cache import Cache
 from ensconce.dcap.collateral import Collateral
 from ensconce.dcap.epoch import Epoch, check_collateral
+from ensconce.dcap.forecast import Outlook, forecast
 from ensconce.dcap.policy import Policy, parse_policy
 from ensconce.dcap.quote import Quote
 from ensconce.dcap.roots import INTEL_ROOT, Root
@@ -23,6 +24,7 @@ __all__ = [
     "Collateral",
     "Epoch",
     "Mismatch",
+    "Outlook",
     "Policy",
     "Quote",
     "Reason",
@@ -31,6 +33,7 @@ __all__ = [
     "Verdict",
     "Watermarks",
     "check_collateral",
+    "forecast",
     "parse_policy",
     "validate",
     "verify",
