@@ -108,6 +108,14 @@ class ProtocolError(EnsconceError):
     """A peer broke the protocol it speaks."""
 
 
+class ServiceError(EnsconceError):
+    """A service on the network gave no usable answer; `status` is HTTP's, 0 where none came."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ConfigError(EnsconceError):
     """A setting, option or policy file is wrong."""
 

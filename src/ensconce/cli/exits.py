@@ -28,6 +28,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.MeasurementError: 16,
     errors.SourceError: 17,
     OSError: 18,
+    errors.ServiceError: 20,
     errors.EnsconceError: 19,
 }
 

@@ -22,6 +22,7 @@ from ensconce.dcap import (
     validate,
 )
 from ensconce.dcap import verify as verify_quote
+from ensconce.dcap.client import fetch_collateral, web
 from ensconce.errors import ConfigError
 
 __all__ = ["policy_of", "time_of", "verify"]
@@ -31,7 +32,9 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("quote", type=_file)
-@click.option("--collateral", type=_file, required=True, help="What PCS published, as JSON.")
+@click.option("--collateral", type=_file, help="What PCS published, as JSON.")
+@click.option("--pccs", metavar="URL", help="Fetch the collateral: https://…/sgx/certification/v4")
+@click.option("--insecure-tls", is_flag=True, help="Let the PCCS have any certificate.")
 @click.option("--at", type=int, metavar="UNIXTIME", help="Verify as of a time, not of now.")
 @click.option("--root-ca", type=_file, metavar="DER", help="Trust this root, not Intel's.")
 @click.option("--policy", type=_file, metavar="TOML", help="What is wanted of the quote.")
@@ -44,12 +47,14 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @json_option
 def verify(
     quote: Path,
-    collateral: Path,
+    collateral: Path | None,
+    pccs: str | None,
     at: int | None,
     root_ca: Path | None,
     policy: Path | None,
     watermarks: Path | None,
     *,
+    insecure_tls: bool,
     as_json: bool,
 ) -> int:
     """Verify a quote; exit 0 if it is accepted, 1 if refused, 2 if an input can't be read.
@@ -60,12 +65,21 @@ def verify(
     \b
     Example:
       ensconce verify quote.bin --collateral collateral.json --policy policy.toml --json
+      ensconce verify quote.bin --pccs https://localhost:8081/sgx/certification/v4
     """
     marks = Watermarks.load(watermarks) if watermarks else None
     wanted = Policy() if policy is None else policy_of(policy)
+    evidence = quote.read_bytes()
+    if (collateral is None) == (pccs is None):
+        raise ConfigError("give one of --collateral and --pccs: where the collateral comes from")
+    found = (
+        Collateral.parse(collateral.read_bytes())
+        if collateral is not None
+        else fetch_collateral(evidence, pccs or "", web(check_tls=not insecure_tls))
+    )
     verdict = verify_quote(
-        quote.read_bytes(),
-        Collateral.parse(collateral.read_bytes()),
+        evidence,
+        found,
         time_of(at),
         roots=(Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,),
         watermarks=marks,

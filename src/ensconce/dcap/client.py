@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetch a quote's collateral from a PCCS or PCS: the one module here that talks to anybody.
+
+Nothing that comes back is believed: `verify` judges it. TLS keeps secret which platforms are asked
+about, and no more, so a PCCS with a self-signed certificate is as good as any.
+Source: Intel PCS API v4, and its PCCS.
+"""
+
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlencode, urlsplit
+from urllib.request import HTTPSHandler, Request, build_opener
+
+from ensconce.dcap.certificate import Certificate, parse_chain
+from ensconce.dcap.chain import PckCa
+from ensconce.dcap.collateral import Collateral
+from ensconce.dcap.pck import PckExtension
+from ensconce.dcap.quote import CertificationKind, Quote, TeeType
+from ensconce.errors import FormatError, ServiceError
+
+__all__ = ["Answer", "Get", "fetch_collateral", "web"]
+
+_MAX_ANSWER = 2 << 20  # bytes
+_SECONDS = 30
+_SIGNATURE = 64
+# A PPID encrypted for Intel, CPUSVN, PCESVN, PCE-ID
+_PPID_SIZES = {CertificationKind.PPID_RSA2048: 256, CertificationKind.PPID_RSA3072: 384}
+_QE_ID = slice(0, 16)  # of the header's user data
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body with the headers, whose names are in lower case."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
+Get = Callable[[str], Answer]
+"""Fetch a URL; raise ServiceError where there is no answer of status 200."""
+
+
+def fetch_collateral(quote: bytes, url: str, get: Get | None = None) -> Collateral:
+    """Return the collateral that a quote needs, from the PCCS at a URL.
+
+    The URL ends in `/sgx/certification/v4`; that for TDX is found beside it. `get` fetches, `web`
+    if it is not given. Raises ServiceError, and FormatError for what can't be read.
+    """
+    get = web() if get is None else get
+    base = url.rstrip("/")
+    parsed = Quote.parse(quote)
+    chain = b""
+    if parsed.certification.kind in (CertificationKind.PCK_LEAF, CertificationKind.PCK_CHAIN):
+        leaf = parse_chain(parsed.certification.data, "the quote's PCK chain")[0]
+    else:
+        chain = _pck_chain(parsed, base, get)
+        leaf = parse_chain(chain, "the PCK chain")[0]
+    pck = PckExtension.parse(leaf.sgx_extension or b"")
+    tee = base.replace("/sgx/", "/tdx/") if parsed.header.tee_type == TeeType.TDX else base
+    crl = get(f"{base}/pckcrl?{urlencode({'ca': _ca(leaf), 'encoding': 'der'})}")
+    tcb = get(f"{tee}/tcb?{urlencode({'fmspc': pck.fmspc.hex().upper()})}")
+    identity = get(f"{tee}/qe/identity")
+    root_crl = get(f"{base}/rootcacrl")
+    tcb_info, tcb_signature = _signed(tcb.body, "tcbInfo")
+    qe_identity, qe_signature = _signed(identity.body, "enclaveIdentity")
+    return Collateral(
+        _chain(crl, "sgx-pck-crl-issuer-chain"),
+        _der(root_crl.body),
+        _der(crl.body),
+        _chain(tcb, "tcb-info-issuer-chain", "sgx-tcb-info-issuer-chain"),
+        tcb_info,
+        tcb_signature,
+        _chain(identity, "sgx-enclave-identity-issuer-chain"),
+        qe_identity,
+        qe_signature,
+        chain,
+    )
+
+
+def web(*, check_tls: bool = True) -> Get:
+    """Return a fetcher over HTTP(S); redirects are followed within HTTP(S) only."""
+    context = ssl.create_default_context()
+    if not check_tls:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    opener = build_opener(HTTPSHandler(context=context))
+
+    def get(url: str) -> Answer:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ServiceError(f"{url} is no address of a PCCS; give one with https://")
+        try:
+            with opener.open(Request(url), timeout=_SECONDS) as response:  # noqa: S310 (checked)
+                body = response.read(_MAX_ANSWER + 1)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+        except HTTPError as error:
+            error.close()
+            said = f"{url} answered {error.code} {error.reason}"
+            raise ServiceError(said, status=error.code) from error
+        except (URLError, HTTPException, OSError, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise ServiceError(f"{url} gave no answer: {reason}; is the PCCS up?") from error
+        if len(body) > _MAX_ANSWER:
+            raise ServiceError(f"{url} answered more than {_MAX_ANSWER} bytes; it is no PCCS")
+        return Answer(body, headers)
+
+    return get
+
+
+def _ca(leaf: Certificate) -> str:
+    """Return which CA's CRL a PCK certificate needs, as PCS has it."""
+    issuer = leaf.issuer.decode("latin-1")
+    return "processor" if PckCa.PROCESSOR.value in issuer else "platform"
+
+
+def _pck_chain(quote: Quote, base: str, get: Get) -> bytes:
+    """Return the PCK chain for a quote that names its platform by an encrypted PPID only."""
+    kind, data = quote.certification.kind, quote.certification.data
+    size = _PPID_SIZES.get(kind)
+    if size is None or len(data) != size + 20:
+        raise FormatError(
+            f"the quote has certification data of type {int(kind)}, for which no PCCS can find the "
+            "PCK certificate; give the collateral with its pck_certificate_chain",
+            source="quote",
+        )
+    asked = {
+        "qeid": quote.header.user_data[_QE_ID].hex().upper(),
+        "encrypted_ppid": data[:size].hex().upper(),
+        "cpusvn": data[size : size + 16].hex().upper(),
+        "pcesvn": data[size + 16 : size + 18].hex().upper(),
+        "pceid": data[size + 18 :].hex().upper(),
+    }
+    answer = get(f"{base}/pckcert?{urlencode(asked)}")
+    return answer.body.rstrip() + b"\n" + _chain(answer, "sgx-pck-certificate-issuer-chain")
+
+
+def _chain(answer: Answer, *names: str) -> bytes:
+    """Return the issuer chain in one of an answer's headers, where it is URL-encoded PEM."""
+    for name in names:
+        if name in answer.headers:
+            return unquote(answer.headers[name]).encode()
+    raise FormatError(f"the PCCS's answer has no header {names[0]}; it is no PCCS", source="PCCS")
+
+
+def _der(body: bytes) -> bytes:
+    """Return a CRL in DER, which a PCCS may give in hex."""
+    if body[:1] == b"\x30" and body[1:2] >= b"\x80":
+        return body
+    try:
+        return bytes.fromhex(body.decode("ascii").strip())
+    except ValueError as error:
+        raise FormatError("the PCCS's CRL is neither DER nor hex", source="PCCS") from error
+
+
+def _signed(body: bytes, name: str) -> tuple[bytes, bytes]:
+    """Return a signed object's bytes as they came, and the signature, out of an answer."""
+    prefix, between = f'{{"{name}":', ',"signature":"'
+    try:
+        text = body.decode()
+        if not text.startswith(prefix):
+            raise ValueError(f"it does not begin with {prefix}")
+        _, end = json.JSONDecoder().raw_decode(text, len(prefix))
+        rest = text[end:].rstrip()
+        if not rest.startswith(between) or not rest.endswith('"}'):
+            raise ValueError("no signature follows")
+        signature = bytes.fromhex(rest[len(between) : -2])
+        if len(signature) != _SIGNATURE:
+            raise ValueError(f"the signature has {len(signature)} bytes")
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"the PCCS's {name} can't be read: {error}", source="PCCS") from error
+    return text[len(prefix) : end].encode(), signature
