@@ -3,14 +3,14 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.dcap.corpus import CORPUS, collateral_of, needs_corpus, quote_of
+from tests.dcap.corpus import CORPUS, needs_corpus, quote_of
+from tests.dcap.serving import Pccs
 
 from ensconce.dcap.client import Answer, fetch_collateral, web
 from ensconce.errors import FormatError, ServiceError
@@ -18,36 +18,6 @@ from ensconce.errors import FormatError, ServiceError
 _BASE = "https://pccs.example/sgx/certification/v4"
 _SGX = CORPUS / "sgx-v3-00606a000000-268c0681-eval17-2025-08-15"
 _TDX = CORPUS / "tdx-v4-00806f050000-00b2526a-eval17-2025-02-13"
-
-
-class Pccs:
-    """Answers with one case's collateral, and notes what it was asked."""
-
-    def __init__(self, case: Path) -> None:
-        self.collateral = collateral_of(case)
-        self.asked: list[str] = []
-
-    def __call__(self, url: str) -> Answer:
-        self.asked.append(url)
-        path, found = urlsplit(url).path, self.collateral
-        if path.endswith("/pckcrl"):
-            return _answer(found.pck_crl, {"sgx-pck-crl-issuer-chain": found.pck_crl_issuer_chain})
-        if path.endswith("/rootcacrl"):
-            return Answer(found.root_ca_crl.hex().encode(), {})
-        if path.endswith("/tcb"):
-            body = _signed("tcbInfo", found.tcb_info, found.tcb_info_signature)
-            return _answer(body, {"tcb-info-issuer-chain": found.tcb_info_issuer_chain})
-        body = _signed("enclaveIdentity", found.qe_identity, found.qe_identity_signature)
-        chain = found.qe_identity_issuer_chain
-        return _answer(body, {"sgx-enclave-identity-issuer-chain": chain})
-
-
-def _answer(body: bytes, chains: Mapping[str, bytes]) -> Answer:
-    return Answer(body, {name: quote(chain.decode()) for name, chain in chains.items()})
-
-
-def _signed(name: str, text: bytes, signature: bytes) -> bytes:
-    return b'{"%s":%s,"signature":"%s"}' % (name.encode(), text, signature.hex().encode())
 
 
 @needs_corpus

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """DCAP attestation: is a quote genuine (`verify`), and is it what I want (`validate`)?
 
-Pure: no clock, no network (but in `client`), no emulator. `check_collateral` checks a set of collateral once;
-`Cache` remembers what was checked, `Watermarks` the numbers that may only rise.
+Pure: no clock, no network (but in `client`), no emulator. `check_collateral` checks a set of
+collateral once; `Cache` remembers what was checked, `Watermarks` the numbers that may only rise.
 """
 
 from ensconce.dcap.cache import Cache
