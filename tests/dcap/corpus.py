@@ -42,3 +42,11 @@ def time_of(case: Path) -> datetime:
 def collateral_of(case: Path) -> Collateral:
     """Return a case's collateral."""
     return Collateral.parse((case / "collateral.json").read_bytes())
+
+
+def signed_in(path: Path, key: str) -> tuple[str, str]:
+    """Return the text under a key of a PCS answer, byte for byte, and its signature."""
+    text = path.read_text()
+    start = text.index("{", text.index(f'"{key}"'))
+    _, end = json.JSONDecoder().raw_decode(text, start)
+    return text[start:end], json.loads(text)["signature"]

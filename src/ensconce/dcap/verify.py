@@ -251,8 +251,8 @@ def _pck_leaf(certification: Certification, epoch: Epoch) -> Certificate:
             Reason.PCK_CHAIN_MISSING,
             f"the quote has certification data of type {int(certification.kind)}",
         )
-    for found, wanted in zip(chain[1:], (epoch.pck_ca, epoch.root.certificate), strict=False):
-        _check_above(found, wanted, epoch)
+    for above in chain[1:]:  # root before CA in quotes of some platforms
+        _check_above(above, epoch)
     if size is not None and len(chain) != size:
         raise Refusal(
             11, Reason.CHAIN_INCOMPLETE, f"the quote has {len(chain)} certificates, not {size}"
@@ -260,17 +260,18 @@ def _pck_leaf(certification: Certification, epoch: Epoch) -> Certificate:
     return chain[0]
 
 
-def _check_above(found: Certificate, wanted: Certificate, epoch: Epoch) -> None:
-    """Refuse a CA or root above the PCK certificate that is no edition of the epoch's (11)."""
-    if found.fingerprint == wanted.fingerprint:
+def _check_above(found: Certificate, epoch: Epoch) -> None:
+    """Refuse a certificate above the PCK's that is no edition of the epoch's CA or root (11)."""
+    own = (epoch.pck_ca, epoch.root.certificate)
+    if found.fingerprint in (one.fingerprint for one in own):
         return
-    same = (found.subject, found.key) == (wanted.subject, wanted.key)
+    same = any((found.subject, found.key) == (one.subject, one.key) for one in own)
     if not same or not found.issued_by(epoch.root.certificate):
         raise Refusal(
             11,
             Reason.PCK_CA_DIFFERS,
             f"{found.common_name!r} stands above the PCK certificate and is not the collateral's "
-            f"{wanted.common_name!r}",
+            f"{epoch.pck_ca.common_name!r} or its root",
         )
     if found.serial in epoch.root_crl.revoked:
         raise Refusal(11, Reason.CERTIFICATE_REVOKED, f"{found.common_name!r}")
