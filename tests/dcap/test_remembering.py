@@ -128,6 +128,17 @@ def test_numbers_survive_in_a_file_that_is_replaced_whole(tmp_path: Path) -> Non
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+def test_saving_lowers_no_number_that_another_program_saved(tmp_path: Path) -> None:
+    path = tmp_path / "watermarks.json"
+    slow, fast = Watermarks.load(path), Watermarks.load(path)
+    slow.rise(epoch_of(17))
+    fast.rise(epoch_of(18))
+    fast.save(path)
+    slow.save(path)
+    with pytest.raises(Refusal):
+        Watermarks.load(path).rise(epoch_of(17))
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"a": "b"}', '{"a": true}', "\0"])
 def test_a_file_that_holds_no_numbers_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "watermarks.json"

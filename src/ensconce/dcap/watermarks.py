@@ -4,9 +4,11 @@
 Old collateral is signed as well as new; whoever serves it can hide a revocation until it expires.
 """
 
+import fcntl
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -23,17 +25,19 @@ class Watermarks:
 
     def __init__(self, marks: dict[str, int] | None = None) -> None:
         self._marks = dict(marks or {})
+        self._lock = threading.Lock()
 
     def rise(self, epoch: Epoch) -> None:
         """Keep an epoch's numbers; Refusal (step 9), and nothing kept, if one is lower."""
         numbers = dict(_numbers(epoch))
-        for name, number in numbers.items():
-            last = self._marks.get(name, number)
-            if number < last:
-                raise Refusal(
-                    9, Reason.COLLATERAL_ROLLED_BACK, f"{name} was {last} and is {number}"
-                )
-        self._marks |= numbers
+        with self._lock:
+            for name, number in numbers.items():
+                last = self._marks.get(name, number)
+                if number < last:
+                    raise Refusal(
+                        9, Reason.COLLATERAL_ROLLED_BACK, f"{name} was {last} and is {number}"
+                    )
+            self._marks |= numbers
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -49,12 +53,24 @@ class Watermarks:
         return cls(marks)
 
     def save(self, path: Path) -> None:
-        """Write the numbers to a file, whole or not at all."""
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(self._marks, file, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(file.name).replace(path)
+        """Write the numbers to a file, whole or not at all, and none lower than it holds.
+
+        Programs that save at the same time wait for each other, by a lock on the folder.
+        """
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            with self._lock:
+                for name, number in self.load(path)._marks.items():
+                    self._marks[name] = max(number, self._marks.get(name, number))
+                text = json.dumps(self._marks, indent=1, sort_keys=True)
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        finally:
+            os.close(folder)
 
 
 def _numbers(epoch: Epoch) -> Iterator[tuple[str, int]]:
