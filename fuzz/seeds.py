@@ -33,6 +33,7 @@ from ensconce.image.enclave_elf import EnclaveElf
 from ensconce.image.generation import GENERATIONS
 from ensconce.isa.report import ReportBody
 from ensconce.machine.identity import Identity
+from ensconce.platform.ledger import Ledger
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "01-hello-world"
 
@@ -50,6 +51,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     write_sgxs(stream, image.size, image.ssa_frame_size, list(image.operations())[:8])
     yield "fuzz_sgxs", stream.getvalue()
     yield "fuzz_identity", bytes(Identity.generate())
+    yield "fuzz_ledger", bytes(Ledger.initial(Identity.generate()))
     yield "fuzz_enclave_config", (EXAMPLE / "enclave.config.xml").read_bytes()
     edl = EXAMPLE / "enclave.edl"
     yield "fuzz_edl", edl.read_bytes()

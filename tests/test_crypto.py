@@ -2,11 +2,14 @@
 """The primitives that SGX fixes, against published vectors."""
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from ensconce.crypto import (
     aes_cmac,
     generate_signing_key,
+    p256_key,
+    p256_point,
+    p256_sign,
     rsa3072_quotients,
     rsa3072_sign,
     rsa3072_verify,
@@ -55,3 +58,25 @@ def test_the_quotients_are_those_of_the_manual(key: rsa.RSAPrivateKey) -> None:
     remainder = signature**2 - q1 * modulus
     assert 0 <= remainder < modulus
     assert 0 <= remainder * signature - q2 * modulus < modulus
+
+
+def test_a_p256_signature_is_that_of_rfc_6979() -> None:
+    private = 0xC9AFA9D845BA75166B5C215767B1D6934E50C3DB36E89B127B8A622B120F6721
+    key = ec.derive_private_key(private, ec.SECP256R1())
+    assert p256_sign(key, b"sample") == bytes.fromhex(
+        "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716"
+        "f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8"
+    )
+    assert p256_point(key.public_key()) == bytes.fromhex(
+        "60fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb6"
+        "7903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299"
+    )
+
+
+def test_every_secret_is_a_p256_key() -> None:
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    keys = [p256_key(number.to_bytes(40, "big")) for number in (0, order - 2, order - 1, order)]
+    values = [key.private_numbers().private_value for key in keys]
+    assert values == [1, order - 1, 1, 2]
+    with pytest.raises(ValueError, match="40 bytes"):
+        p256_key(bytes(39))

@@ -8,18 +8,21 @@ import signal
 from pathlib import Path
 
 import click
+from cryptography.hazmat.primitives import hashes
 
+from ensconce.cli import LazyGroup
 from ensconce.cli.output import emit, json_option
 from ensconce.errors import ConfigError
 from ensconce.machine import identity
 from ensconce.machine.identity import Identity
 from ensconce.machine.processor import Processor
+from ensconce.platform.quoting import EmulatedPlatform
 from ensconce.platform.service import Service, own_lock, take_socket
 from ensconce.platform.wire import socket_path
 
-__all__ = ["platform"]
+__all__ = ["load_identity", "path_option", "platform"]
 
-_path = click.option(
+path_option = click.option(
     "--path",
     type=click.Path(path_type=Path),
     help="The identity's file; $ENSCONCE_PLATFORM or the user's state folder otherwise.",
@@ -27,9 +30,17 @@ _path = click.option(
 _MAX_EXPORT = 1 << 16
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "target": "ensconce.cli.quoting:target",
+        "quote": "ensconce.cli.quoting:quote",
+        "collateral": "ensconce.cli.quoting:collateral",
+        "pcs": "ensconce.cli.quoting:pcs",
+    },
+)
 def platform() -> None:
-    """Make, show and recover this user's emulated SGX platform.
+    """Make, show and recover this user's emulated SGX platform; quote its enclaves.
 
     \b
     Example:
@@ -39,7 +50,7 @@ def platform() -> None:
 
 
 @platform.command()
-@_path
+@path_option
 @json_option
 def init(path: Path | None, *, as_json: bool) -> None:
     """Make the platform's identity once; keep the one that is there.
@@ -54,7 +65,7 @@ def init(path: Path | None, *, as_json: bool) -> None:
 
 
 @platform.command()
-@_path
+@path_option
 @json_option
 def show(path: Path | None, *, as_json: bool) -> None:
     """Show the platform's public facts; its keys are never shown.
@@ -64,11 +75,11 @@ def show(path: Path | None, *, as_json: bool) -> None:
       ensconce platform show
     """
     where = path or identity.default_path()
-    emit(_public(where, _load(where)), as_json=as_json)
+    emit(_public(where, load_identity(where)), as_json=as_json)
 
 
 @platform.command()
-@_path
+@path_option
 @click.option("--cpu-svn", metavar="HEX", help="The CPUSVN to go to, 16 bytes in hex.")
 @json_option
 def recover(path: Path | None, cpu_svn: str | None, *, as_json: bool) -> None:
@@ -79,12 +90,12 @@ def recover(path: Path | None, cpu_svn: str | None, *, as_json: bool) -> None:
       ensconce platform recover
     """
     where = path or identity.default_path()
-    _load(where)
+    load_identity(where)
     emit(_public(where, identity.recover(where, _svn(cpu_svn))), as_json=as_json)
 
 
 @platform.command(name="export")
-@_path
+@path_option
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @json_option
 def export_(path: Path | None, file: Path, *, as_json: bool) -> None:
@@ -94,13 +105,13 @@ def export_(path: Path | None, file: Path, *, as_json: bool) -> None:
     Example:
       ensconce platform export platform.json
     """
-    found = _load(path or identity.default_path())
+    found = load_identity(path or identity.default_path())
     identity.save(file, found)
     emit(_public(file, found) | {"holds_secrets": True}, as_json=as_json)
 
 
 @platform.command(name="import")
-@_path
+@path_option
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--overwrite", is_flag=True, help="Replace the identity; what it sealed is lost.")
 @json_option
@@ -119,7 +130,7 @@ def import_(path: Path | None, file: Path, *, overwrite: bool, as_json: bool) ->
 
 
 @platform.command()
-@_path
+@path_option
 @click.option(
     "--socket",
     "socket_",
@@ -182,7 +193,7 @@ def serve(
     os._exit(0)  # threads of clients that are still there may hold the interpreter up
 
 
-def _load(path: Path) -> Identity:
+def load_identity(path: Path) -> Identity:
     """Return the identity, or say how to make one."""
     try:
         return identity.load(path)
@@ -204,9 +215,11 @@ def _svn(text: str | None) -> bytes | None:
 
 def _public(path: Path, found: Identity) -> dict[str, object]:
     """Return what may be shown of an identity."""
+    root = EmulatedPlatform.of(found).pcs.root
     return {
         "path": os.fspath(path),
         "platform_id": found.platform_id,
         "cpu_svn": found.cpu_svn,
+        "root_ca_sha256": root.certificate().fingerprint(hashes.SHA256()),
         "emulated": True,
     }

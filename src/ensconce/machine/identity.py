@@ -28,15 +28,17 @@ __all__ = [
     "default_path",
     "load",
     "load_or_create",
+    "read_private",
     "recover",
     "save",
+    "write_private",
 ]
 
 CPU_SVN_BYTES = 16
 DEFAULT_CPU_SVN = bytes((4, 4, 2, 2, 4, 1, 0, 3)) + bytes(8)
 
 _VERSION = 1
-_MAX_FILE = 8192
+_MAX_FILE = 1 << 16
 _NOTICE = (
     "This file holds the secret keys of an emulated SGX platform: whoever reads it can unseal "
     "and sign whatever enclaves on it did."
@@ -169,6 +171,18 @@ def load_or_create(path: Path | None = None) -> Identity:
         with contextlib.suppress(FileExistsError):
             _publish(folder, path.name, bytes(made), replace_old=False)
         return Identity.parse(_read(folder, path), source=str(path))
+
+
+def read_private(path: Path) -> bytes:
+    """Return a private file beside an identity. Raises FileNotFoundError, ConfigError."""
+    with _folder(path, create=False) as folder:
+        return _read(folder, path)
+
+
+def write_private(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a private file beside an identity, whole or not at all. Raises FileExistsError."""
+    with _folder(path, create=True) as folder:
+        _publish(folder, path.name, data, replace_old=overwrite)
 
 
 def save(path: Path, identity: Identity, *, overwrite: bool = False) -> None:
