@@ -35,6 +35,8 @@ UP_TO_DATE = "UpToDate"
 OUT_OF_DATE = "OutOfDate"
 
 _VERSION = 1
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_SERIAL_BITS = 159
 _DATE = "%Y-%m-%dT%H:%M:%SZ"
 _FIRST_EVALUATION = 1
 _FIRST_DATE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -131,11 +133,11 @@ class Ledger:
                 bytes.fromhex(fields.pop("platform_id")),
                 [_level(**level) for level in fields.pop("levels")],
                 int(fields.pop("evaluation")),
-                {int(serial, 16): when(since) for serial, since in fields.pop("revoked").items()},
+                {_serial(text): when(since) for text, since in fields.pop("revoked").items()},
             )
             if fields or not made.levels:
                 raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except _UNREADABLE:
             raise FormatError(
                 f"{source} is not a test PCS's ledger of version {_VERSION}; remove it to start "
                 "anew",
@@ -152,6 +154,14 @@ def _level(
     if len(svns) != CPU_SVN_BYTES:
         raise ValueError(cpu_svn)
     return TcbLevel(svns, str(status), when(date), int(pce_svn), tuple(map(str, advisories)))
+
+
+def _serial(text: str) -> int:
+    """Return a certificate's serial number from hexadecimal digits. Raises ValueError."""
+    serial = int(text, 16)
+    if not 0 < serial < 1 << _SERIAL_BITS:
+        raise ValueError(text)
+    return serial
 
 
 def ledger_path(platform: Path) -> Path:
