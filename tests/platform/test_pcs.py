@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ensconce.dcap.verdict import TcbStatus
 from ensconce.errors import FormatError
 from ensconce.machine import identity
 from ensconce.machine.identity import Identity
@@ -97,7 +98,7 @@ def test_an_advance_puts_the_platform_out_of_date_until_it_recovers(
     ledger.advance(platform.identity, NOW, ("EXAMPLE-SA-1",))
     assert ledger.levels[0].cpu_svn == platform.identity.recovered().cpu_svn
     assert ledger.levels[1].cpu_svn == platform.identity.cpu_svn
-    assert (ledger.levels[1].status, ledger.evaluation) == ("OutOfDate", 2)
+    assert (ledger.levels[1].status, ledger.evaluation) == (TcbStatus.OUT_OF_DATE, 2)
     assert ledger.levels[1].advisories == ("EXAMPLE-SA-1",)
 
 

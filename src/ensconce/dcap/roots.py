@@ -8,7 +8,7 @@ from typing import Self
 from ensconce.dcap.certificate import Certificate
 from ensconce.errors import ConfigError, FormatError
 
-__all__ = ["INTEL_ROOT", "Root", "check_roots"]
+__all__ = ["INTEL_ROOT", "INTEL_ROOT_DER", "Root", "check_roots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def check_roots(roots: Iterable[Root]) -> tuple[Root, ...]:
 
 
 # Intel SGX Root CA, as https://certificates.trustedservices.intel.com/ serves it
-_INTEL_ROOT_DER = bytes.fromhex(
+INTEL_ROOT_DER = bytes.fromhex(
     "3082028f30820234a003020102021422650cd65a9d3489f383b49552bf501b392706ac300a06082a8648ce3d"
     "0403023068311a301806035504030c11496e74656c2053475820526f6f74204341311a3018060355040a0c11"
     "496e74656c20436f72706f726174696f6e3114301206035504070c0b53616e746120436c617261310b300906"
@@ -81,5 +81,5 @@ _INTEL_ROOT_DER = bytes.fromhex(
     "6497f78060c13c20022100e09d25ac7a0cb3e5e8e68fec5fa3bd416c47440bd950639d450edcbea4576aa2"
 )
 
-INTEL_ROOT = Root.parse(_INTEL_ROOT_DER)
+INTEL_ROOT = Root.parse(INTEL_ROOT_DER)
 """Intel SGX Root CA, valid until the end of 2049."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from ensconce.dcap.verdict import TcbStatus
 from ensconce.errors import FormatError
 from ensconce.isa.record import BytesLike
 from ensconce.machine import identity
@@ -30,9 +31,6 @@ __all__ = [
     "when",
     "word",
 ]
-
-UP_TO_DATE = "UpToDate"
-OUT_OF_DATE = "OutOfDate"
 
 _VERSION = 1
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -57,7 +55,7 @@ class TcbLevel:
     """A TCB level: platforms at these SVNs or higher have this status."""
 
     cpu_svn: bytes
-    status: str
+    status: TcbStatus
     date: datetime
     pce_svn: int = PCE_SVN
     advisories: tuple[str, ...] = ()
@@ -75,8 +73,8 @@ class Ledger:
     @classmethod
     def initial(cls, platform: Identity) -> Self:
         """Return the ledger of a platform for which nothing has been announced yet."""
-        lowest = TcbLevel(bytes(CPU_SVN_BYTES), OUT_OF_DATE, _FIRST_DATE, pce_svn=0)
-        present = TcbLevel(platform.cpu_svn, UP_TO_DATE, _FIRST_DATE)
+        lowest = TcbLevel(bytes(CPU_SVN_BYTES), TcbStatus.OUT_OF_DATE, _FIRST_DATE, pce_svn=0)
+        present = TcbLevel(platform.cpu_svn, TcbStatus.UP_TO_DATE, _FIRST_DATE)
         return cls(platform.platform_id, [present, lowest])
 
     def advance(self, platform: Identity, now: datetime, advisories: tuple[str, ...]) -> None:
@@ -92,14 +90,14 @@ class Ledger:
         older = [
             TcbLevel(
                 level.cpu_svn,
-                OUT_OF_DATE if level.status == UP_TO_DATE else level.status,
+                TcbStatus.OUT_OF_DATE if level.status is TcbStatus.UP_TO_DATE else level.status,
                 level.date,
                 level.pce_svn,
                 tuple(dict.fromkeys((*level.advisories, *advisories))),
             )
             for level in self.levels
         ]
-        self.levels = [TcbLevel(cpu_svn, UP_TO_DATE, now), *older]
+        self.levels = [TcbLevel(cpu_svn, TcbStatus.UP_TO_DATE, now), *older]
         self.evaluation += 1
 
     def __bytes__(self) -> bytes:
@@ -112,7 +110,7 @@ class Ledger:
                 {
                     "cpu_svn": level.cpu_svn.hex(),
                     "pce_svn": level.pce_svn,
-                    "status": level.status,
+                    "status": level.status.value,
                     "date": word(level.date),
                     "advisories": level.advisories,
                 }
@@ -153,7 +151,7 @@ def _level(
     svns = bytes.fromhex(cpu_svn)
     if len(svns) != CPU_SVN_BYTES:
         raise ValueError(cpu_svn)
-    return TcbLevel(svns, str(status), when(date), int(pce_svn), tuple(map(str, advisories)))
+    return TcbLevel(svns, TcbStatus(status), when(date), int(pce_svn), tuple(map(str, advisories)))
 
 
 def _serial(text: str) -> int:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ensconce.crypto import p256_key, p256_sign
 from ensconce.dcap.pck import PckExtension, SgxType
+from ensconce.dcap.verdict import TcbStatus
 from ensconce.platform.certificates import CA_USAGE, Certified, pem, revocation_list
 from ensconce.platform.ledger import Ledger, word
 from ensconce.platform.roles import QE_ATTRIBUTES, QE_MR_SIGNER, QE_PROD_ID, QE_SVN
@@ -141,7 +142,7 @@ class Pcs:
                         "pcesvn": level.pce_svn,
                     },
                     "tcbDate": word(level.date),
-                    "tcbStatus": level.status,
+                    "tcbStatus": level.status.value,
                 }
                 | ({"advisoryIDs": list(level.advisories)} if level.advisories else {})
                 for level in self.ledger.levels
@@ -167,7 +168,7 @@ class Pcs:
                 {
                     "tcb": {"isvsvn": QE_SVN},
                     "tcbDate": word(self.ledger.levels[-1].date),
-                    "tcbStatus": "UpToDate",
+                    "tcbStatus": TcbStatus.UP_TO_DATE.value,
                 }
             ],
         }

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verifiers that nobody here wrote: what they make of the emulated platform's quotes."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_crl
+from tests.dcap.conformance.suite import CASES
+
+from ensconce.cli import cli, run
+from ensconce.dcap import Collateral, Policy, Reason, Root, validate, verify
+from ensconce.isa.report import Report
+from ensconce.machine.identity import Identity
+from ensconce.platform.certificates import pem
+from ensconce.platform.quoting import EmulatedPlatform
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+# what dcap-qvl 0.7.0 accepts and is not genuine, and refuses and is
+DCAP_QVL_ACCEPTS = {
+    "bytes_after_the_certification",
+    "bytes_after_the_quote",
+    "collateral_rolled_back",
+    "crl_rolled_back",
+    "evaluation_numbers_differ",
+    "pce_id_mismatch",
+    "pck_crl_from_the_future",
+    "pck_signs_qe_identity",
+    "pck_signs_tcb_info",
+    "pck_that_may_not_sign",
+    "qe_report_data_in_its_reserved_half",
+    "root_crl_from_the_future",
+    "tcb_signer_that_may_not_sign",
+}
+DCAP_QVL_REFUSES = {
+    "qe_auth_data_empty",
+    "qe_auth_data_longest",
+    "tcb_info_v2",
+    "valid_sgx_v4",
+    "valid_sgx_v5",
+}
+
+
+def dcap_qvl() -> Any:
+    """Return the peer's package."""
+    return pytest.importorskip("dcap_qvl", reason="dcap-qvl is not installed")
+
+
+@pytest.fixture(scope="module")
+def platform() -> EmulatedPlatform:
+    return EmulatedPlatform.of(Identity.generate())
+
+
+@pytest.fixture(scope="module")
+def report(platform: EmulatedPlatform) -> Report:
+    """Give a REPORT for the quoting enclave that this platform made."""
+    quoter = platform.quoter
+    return quoter.prove(b"", bytes(16), quoter.target_info)
+
+
+def root_of(platform: EmulatedPlatform) -> bytes:
+    return platform.pcs.root.certificate().public_bytes(Encoding.DER)
+
+
+def collateral_of(platform: EmulatedPlatform) -> Collateral:
+    return Collateral.parse(json.dumps(platform.pcs.collateral(NOW)).encode())
+
+
+def test_dcap_qvl_accepts_a_quote_when_told_the_test_root(
+    platform: EmulatedPlatform, report: Report
+) -> None:
+    peer = dcap_qvl()
+    collateral = peer.QuoteCollateralV3.from_json(json.dumps(platform.pcs.collateral(NOW)))
+    quote, now = platform.quoter.quote(report), int(NOW.timestamp())
+    assert peer.verify_with_root_ca(quote, collateral, root_of(platform), now).status == "UpToDate"
+    with pytest.raises(ValueError, match="Verification failed"):
+        peer.verify(quote, collateral, now)
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_intels_library_of_2022_accepts_a_quote_when_told_the_test_root(
+    platform: EmulatedPlatform, report: Report, version: int
+) -> None:
+    why = "sgx-dcap-quote-verify-python is not installed"
+    peer = pytest.importorskip("sgx_dcap_quote_verify", reason=why)
+    made = platform.pcs.collateral(NOW)
+    crls = [
+        load_der_x509_crl(bytes.fromhex(made[name])).public_bytes(Encoding.PEM).decode()
+        for name in ("root_ca_crl", "pck_crl")
+    ]
+    leaf, *above = platform.pck.chain()
+    result = peer.verify(
+        pem([platform.pcs.root.certificate()]),
+        pem([leaf]),
+        pem(above),
+        *crls,
+        f'{{"tcbInfo":{made["tcb_info"]},"signature":"{made["tcb_info_signature"]}"}}',
+        made["tcb_info_issuer_chain"],
+        platform.quoter.quote(report, version=version),
+        f'{{"enclaveIdentity":{made["qe_identity"]},'
+        f'"signature":"{made["qe_identity_signature"]}"}}',
+        NOW.replace(tzinfo=None),
+    )
+    assert result.ok
+    assert result.quote_status == peer.VerificationStatus.STATUS_OK
+
+
+def test_dcap_qvl_agrees_with_the_suite_but_for_known_cases() -> None:
+    peer = dcap_qvl()
+    accepts, refuses = set(), set()
+    for case in CASES:
+        evidence = case.evidence(NOW)
+        try:
+            collateral = peer.QuoteCollateralV3.from_json(json.dumps(evidence.collateral()))
+            root, now = evidence.root, int(NOW.timestamp())
+            peer.verify_with_root_ca(evidence.quote(), collateral, root, now)
+            accepts.add(case.name)
+        except ValueError:
+            refuses.add(case.name)
+    genuine = {case.name for case in CASES if case.genuine}
+    assert accepts - genuine == DCAP_QVL_ACCEPTS
+    assert refuses & genuine == DCAP_QVL_REFUSES
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_production_policy_refuses_the_same_quote(
+    platform: EmulatedPlatform, report: Report, version: int
+) -> None:
+    quote = platform.quoter.quote(report, version=version)
+    collateral = collateral_of(platform)
+    assert verify(quote, collateral, NOW).reason is Reason.ROOT_NOT_TRUSTED
+    root = Root.parse(root_of(platform))
+    claims = verify(quote, collateral, NOW, roots=(root,)).claims
+    assert claims is not None
+    assert [each.key for each in validate(claims, Policy())] == ["accept_emulated_root"]
+    assert validate(claims, Policy(accept_emulated_root=root.fingerprint)) == []
+
+
+def test_a_platform_is_out_of_date_after_an_advance_and_up_to_date_after_its_recovery(
+    platform: EmulatedPlatform,
+) -> None:
+    def status(identity: Identity) -> tuple[str, tuple[str, ...]]:
+        found = EmulatedPlatform.of(identity, ledger)
+        made = found.quoter.prove(b"", bytes(16), found.quoter.target_info)
+        roots = (Root.parse(root_of(found)),)
+        verdict = verify(found.quoter.quote(made), collateral_of(found), NOW, roots=roots)
+        assert verdict.tcb_status is not None
+        return verdict.tcb_status.value, verdict.advisory_ids
+
+    ledger = EmulatedPlatform.of(platform.identity).pcs.ledger
+    assert status(platform.identity) == ("UpToDate", ())
+    ledger.advance(platform.identity, NOW, ("EXAMPLE-SA-1",))
+    assert status(platform.identity) == ("OutOfDate", ("EXAMPLE-SA-1",))
+    assert status(platform.identity.recovered()) == ("UpToDate", ())
+
+
+def test_files_from_the_command_line_verify_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, report, quote = (tmp_path / name for name in ("platform", "report", "quote"))
+    collateral, root, policy = (tmp_path / name for name in ("collateral", "root", "policy"))
+    assert run(cli, ["platform", "init", "--path", str(path)]) == 0
+    quoter = EmulatedPlatform.load(path).quoter
+    report.write_bytes(bytes(quoter.prove(b"", bytes(16), quoter.target_info)))
+    told = ["--path", str(path)]
+    assert run(cli, ["platform", "quote", *told, str(report), str(quote)]) == 0
+    files = [str(collateral), "--root-ca", str(root)]
+    assert run(cli, ["platform", "collateral", *told, *files]) == 0
+    capsys.readouterr()
+    verification = ["verify", str(quote), "--collateral", str(collateral), "--json"]
+    assert run(cli, verification) == 1
+    assert json.loads(capsys.readouterr().out)["reason"] == "root_not_trusted"
+    verification += ["--root-ca", str(root)]
+    assert run(cli, verification) == 1
+    assert json.loads(capsys.readouterr().out)["reason"] == "policy_mismatch"
+    policy.write_text(f'accept_emulated_root = "{Root.parse(root.read_bytes()).fingerprint.hex()}"')
+    assert run(cli, [*verification, "--policy", str(policy)]) == 0
+    assert json.loads(capsys.readouterr().out)["accepted"] is True
+    assert run(cli, ["platform", "pcs", "revoke", *told]) == 0
+    assert run(cli, ["platform", "collateral", *told, *files]) == 0
+    capsys.readouterr()
+    assert run(cli, [*verification, "--policy", str(policy)]) == 1
+    assert json.loads(capsys.readouterr().out)["reason"] == "pck_revoked"
