@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.platform.reporting import report_of
 
 from ensconce.cli import cli, run
 from ensconce.dcap.quote import Quote
@@ -40,7 +41,7 @@ def test_a_quote_and_its_collateral_are_files_that_belong_together(
     info = str(answer(capsys, "target", "--path", path)["target_info"])
     target = TargetInfo.parse(bytes.fromhex(info))
     platform = EmulatedPlatform.load(path)
-    made = platform.quoter.prove(b"", bytes(16), target)  # a REPORT for the QE, as good as another
+    made = report_of(platform.identity, target)
     (tmp_path / "report").write_bytes(bytes(made))
     said = answer(capsys, "quote", "--path", path, tmp_path / "report", tmp_path / "quote")
     quote = Quote.parse((tmp_path / "quote").read_bytes())

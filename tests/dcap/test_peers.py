@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_crl
 from tests.dcap.conformance.suite import CASES
+from tests.platform.reporting import report_of
 
 from ensconce.cli import cli, run
 from ensconce.dcap import Collateral, Policy, Reason, Root, validate, verify
@@ -59,8 +60,7 @@ def platform() -> EmulatedPlatform:
 @pytest.fixture(scope="module")
 def report(platform: EmulatedPlatform) -> Report:
     """Give a REPORT for the quoting enclave that this platform made."""
-    quoter = platform.quoter
-    return quoter.prove(b"", bytes(16), quoter.target_info)
+    return report_of(platform.identity, platform.quoter.target_info)
 
 
 def root_of(platform: EmulatedPlatform) -> bytes:
@@ -146,7 +146,7 @@ def test_a_platform_is_out_of_date_after_an_advance_and_up_to_date_after_its_rec
 ) -> None:
     def status(identity: Identity) -> tuple[str, tuple[str, ...]]:
         found = EmulatedPlatform.of(identity, ledger)
-        made = found.quoter.prove(b"", bytes(16), found.quoter.target_info)
+        made = report_of(identity, found.quoter.target_info)
         roots = (Root.parse(root_of(found)),)
         verdict = verify(found.quoter.quote(made), collateral_of(found), NOW, roots=roots)
         assert verdict.tcb_status is not None
@@ -165,8 +165,8 @@ def test_files_from_the_command_line_verify_on_the_command_line(
     path, report, quote = (tmp_path / name for name in ("platform", "report", "quote"))
     collateral, root, policy = (tmp_path / name for name in ("collateral", "root", "policy"))
     assert run(cli, ["platform", "init", "--path", str(path)]) == 0
-    quoter = EmulatedPlatform.load(path).quoter
-    report.write_bytes(bytes(quoter.prove(b"", bytes(16), quoter.target_info)))
+    made = EmulatedPlatform.load(path)
+    report.write_bytes(bytes(report_of(made.identity, made.quoter.target_info)))
     told = ["--path", str(path)]
     assert run(cli, ["platform", "quote", *told, str(report), str(quote)]) == 0
     files = [str(collateral), "--root-ca", str(root)]

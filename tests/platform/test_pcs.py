@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ensconce.dcap.chain import PckCa
 from ensconce.dcap.verdict import TcbStatus
 from ensconce.errors import FormatError
 from ensconce.machine import identity
 from ensconce.machine.identity import Identity
 from ensconce.platform.ledger import Ledger, changing_ledger, ledger_path, load_ledger
-from ensconce.platform.pcs import PckCa, Pcs
+from ensconce.platform.pcs import Pcs
 from ensconce.platform.quoting import EmulatedPlatform
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

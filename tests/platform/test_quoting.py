@@ -155,10 +155,11 @@ def test_a_tcb_recovery_changes_the_keys_and_keeps_the_root(platform: EmulatedPl
     assert after.pcs.root.certificate() == platform.pcs.root.certificate()
 
 
-def test_the_target_can_check_who_made_a_quote(platform: EmulatedPlatform) -> None:
+def test_the_target_can_check_who_made_a_quote(platform: EmulatedPlatform, report: Report) -> None:
     target = TargetInfo(measurement=b"\5" * 32)
-    proof = platform.quoter.prove(b"a quote", b"n" * 16, target)
-    assert proof.body.report_data == hashlib.sha256(b"n" * 16 + b"a quote").digest() + bytes(32)
+    quote, proof = platform.quoter.quote_and_prove(report, b"n" * 16, target)
+    assert quote == platform.quoter.quote(report)
+    assert proof.body.report_data == hashlib.sha256(b"n" * 16 + quote).digest() + bytes(32)
     keys = KeyHierarchy(platform.identity)
     report_key = keys.key(
         KeyName.REPORT,
@@ -169,4 +170,6 @@ def test_the_target_can_check_who_made_a_quote(platform: EmulatedPlatform) -> No
     )
     assert aes_cmac(report_key, bytes(proof.body)) == proof.mac
     with pytest.raises(ConfigError, match="16 bytes, not 1"):
-        platform.quoter.prove(b"a quote", b"n", target)
+        platform.quoter.quote_and_prove(report, b"n", target)
+    with pytest.raises(VerificationError):
+        platform.quoter.quote_and_prove(replace(report, mac=bytes(16)), b"n" * 16, target)

@@ -10,19 +10,19 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any, NamedTuple, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ensconce.crypto import p256_key, p256_sign
+from ensconce.dcap.chain import PckCa
 from ensconce.dcap.pck import PckExtension, SgxType
 from ensconce.dcap.verdict import TcbStatus
 from ensconce.platform.certificates import CA_USAGE, Certified, pem, revocation_list
 from ensconce.platform.ledger import Ledger, word
 from ensconce.platform.roles import QE_ATTRIBUTES, QE_MR_SIGNER, QE_PROD_ID, QE_SVN
 
-__all__ = ["EMULATED_FMSPC", "PckCa", "Pcs", "SignedText"]
+__all__ = ["EMULATED_FMSPC", "Pcs", "SignedText"]
 
 EMULATED_FMSPC = bytes.fromhex("e5c05ce00000")
 """The FMSPC of every emulated platform."""
@@ -35,13 +35,6 @@ _MODE64_IS_FREE = "FBFFFFFFFFFFFFFF0000000000000000"
 
 Secret = Callable[[bytes, int], bytes]
 """Makes as many secret bytes as asked for, others for each label (`Identity.secret`)."""
-
-
-class PckCa(Enum):
-    """Which authority certifies PCKs: for platforms of one package, or of several."""
-
-    PROCESSOR = "processor"
-    PLATFORM = "platform"
 
 
 class SignedText(NamedTuple):
@@ -75,7 +68,7 @@ class Pcs:
         root = entity("SGX Root CA", ca=True, path_length=1, usage=CA_USAGE)
         authorities = {
             ca: entity(
-                f"SGX PCK {ca.value.title()} CA",
+                ca.value,
                 issuer=root,
                 ca=True,
                 path_length=0,
@@ -107,7 +100,7 @@ class Pcs:
             f"{_NAME} SGX PCK Certificate",
             public_key,
             issuer=self.authorities[self.ca],
-            crl=f"pckcrl?ca={self.ca.value}&encoding=der",
+            crl=f"pckcrl?ca={self.ca.name.lower()}&encoding=der",
             sgx_extension=bytes(extension),
         )
 

@@ -40,7 +40,7 @@ from ensconce.platform.roles import (
     QE_TARGET,
 )
 
-__all__ = ["QUOTE_VERSIONS", "EmulatedPlatform", "Pce", "Quoter"]
+__all__ = ["QUOTE_VERSIONS", "EmulatedPlatform", "Pce", "Quoter", "report_mac"]
 
 QUOTE_VERSIONS = (3, 4)
 
@@ -131,7 +131,7 @@ class Quoter:
         Raises VerificationError where the REPORT is not such, ConfigError for a version that
         is not 3 or 4.
         """
-        expected = self._mac(report.body, QE_TARGET, report.key_id)
+        expected = report_mac(self._keys, report.body, QE_TARGET, report.key_id)
         if not hmac.compare_digest(expected, report.mac):
             raise VerificationError(
                 "the REPORT was not made on this platform for its quoting enclave; make it with "
@@ -140,17 +140,22 @@ class Quoter:
             )
         return self._sign(report.body, version)
 
-    def prove(self, quote: bytes, nonce: bytes, target: TargetInfo) -> Report:
-        """Return the QE's REPORT for an enclave that wants to know that the QE made a quote.
+    def quote_and_prove(
+        self, report: Report, nonce: bytes, target: TargetInfo, *, version: int = 3
+    ) -> tuple[bytes, Report]:
+        """Return a quote, and the QE's REPORT that an enclave can check it was the QE's work by.
 
-        Its report data is SHA-256 of the 16-byte nonce and the quote (sgx_ql_qe_report_info_t).
+        The REPORT's data is SHA-256 of the 16-byte nonce and the quote (sgx_ql_qe_report_info_t).
+        It is made of quotes just signed and of nothing else: over bytes of a caller's choice it
+        could bind an attestation key of theirs. Raises as `quote` does.
         """
         if len(nonce) != _NONCE_BYTES:
             raise ConfigError(f"a quote's nonce has {_NONCE_BYTES} bytes, not {len(nonce)}")
-        bound = hashlib.sha256(nonce + quote).digest()
+        made = self.quote(report, version=version)
+        bound = hashlib.sha256(nonce + made).digest()
         body = replace(self._body, report_data=bound + bytes(32))
         key_id = hashlib.sha256(b"QE report" + self._qe_id).digest()
-        return Report(body, key_id, self._mac(body, target, key_id))
+        return made, Report(body, key_id, report_mac(self._keys, body, target, key_id))
 
     def _sign(self, body: ReportBody, version: int) -> bytes:
         """Return the quote of a REPORT body."""
@@ -170,21 +175,6 @@ class Quoter:
             Certification(CertificationKind.PCK_CHAIN, self._chain),
         )
         return bytes(made)
-
-    def _mac(self, body: ReportBody, target: TargetInfo, key_id: bytes) -> bytes:
-        """Return the MAC of a REPORT for a target, as EREPORT makes it."""
-        key = self._keys.key(
-            KeyName.REPORT,
-            self._keys.cpu_svn,
-            attributes=bytes(target.attributes),
-            mr_enclave=target.measurement,
-            key_id=key_id,
-            cet_attributes=int(target.cet_attributes),
-            misc_select=int(target.misc_select),
-            config_id=target.config_id,
-            config_svn=target.config_svn,
-        )
-        return aes_cmac(key, bytes(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +203,22 @@ class EmulatedPlatform:
         path = path or identity.default_path()
         found = identity.load_or_create(path)
         return cls.of(found, load_ledger(path, found))
+
+
+def report_mac(keys: KeyHierarchy, body: ReportBody, target: TargetInfo, key_id: bytes) -> bytes:
+    """Return the MAC that EREPORT gives a REPORT for a target at the present CPUSVN."""
+    key = keys.key(
+        KeyName.REPORT,
+        keys.cpu_svn,
+        attributes=bytes(target.attributes),
+        mr_enclave=target.measurement,
+        key_id=key_id,
+        cet_attributes=int(target.cet_attributes),
+        misc_select=int(target.misc_select),
+        config_id=target.config_id,
+        config_svn=target.config_svn,
+    )
+    return aes_cmac(key, bytes(body))
 
 
 def _key(secret: bytes, role: bytes) -> ec.EllipticCurvePrivateKey:

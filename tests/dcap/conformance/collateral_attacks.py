@@ -14,9 +14,9 @@ from typing import Any
 from tests.dcap.conformance.cases import FORMAT, GENUINE, Suite
 from tests.dcap.issuing import Evidence, compact, impostor_of
 
+from ensconce.dcap.chain import PckCa
 from ensconce.dcap.roots import INTEL_ROOT_DER
 from ensconce.platform.certificates import CA_USAGE, LEAF_USAGE, Certified, pem
-from ensconce.platform.pcs import PckCa
 
 __all__ = ["COLLATERAL_ATTACKS"]
 
