@@ -11,6 +11,9 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 from tests.dcap.conformance.cases import FORMAT, GENUINE, Suite
 from tests.dcap.issuing import Evidence, compact, impostor_of
 
@@ -107,14 +110,14 @@ def root_crl_from_the_future(evidence: Evidence) -> None:
 
 
 @case("crl_issuer")
-def pck_crl_of_animpostor_of(evidence: Evidence) -> None:
+def pck_crl_of_an_impostor(evidence: Evidence) -> None:
     """A PCK CRL that somebody else signed in the CA's name, to hide a revocation."""
     revoked_pck(evidence)
     evidence.pck_crl = impostor_of(evidence).pcs.pck_crl(evidence.issued)
 
 
 @case("crl_issuer")
-def root_crl_of_animpostor_of(evidence: Evidence) -> None:
+def root_crl_of_an_impostor(evidence: Evidence) -> None:
     """A root CRL that somebody else signed in the root's name, to hide a revocation."""
     revoked_pck_ca(evidence)
     evidence.root_crl = impostor_of(evidence).pcs.root_crl(evidence.issued)
@@ -140,6 +143,22 @@ def root_crl_in_place_of_the_pck_crl(evidence: Evidence) -> None:
     """The root's CRL twice, which says nothing of the PCK."""
     revoked_pck(evidence)
     evidence.pck_crl = evidence.pcs.root_crl(evidence.issued)
+
+
+@case("crl_unknown_extension")
+def pck_crl_that_is_partial(evidence: Evidence) -> None:
+    """A delta CRL, which lists the changes since another one only."""
+    authority = evidence.pcs.authorities[evidence.pcs.ca]
+    made = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(authority.name)
+        .last_update(evidence.issued)
+        .next_update(evidence.now + _DAY)
+        .add_extension(x509.CRLNumber(2), critical=False)
+        .add_extension(x509.DeltaCRLIndicator(1), critical=True)
+        .sign(authority.signing_key, SHA256())
+    )
+    evidence.pck_crl = made.public_bytes(Encoding.DER)
 
 
 # --- certificates ---
@@ -200,8 +219,16 @@ def tcb_signer_expired(evidence: Evidence) -> None:
     evidence.pcs.tcb_signing.not_after = evidence.now - _DAY
 
 
+@case(FORMAT)
+def pck_under_a_ca_too_many(evidence: Evidence) -> None:
+    """A PCK certificate of a CA below the PCK CA, which may not certify CAs."""
+    key = impostor_of(evidence).pck_key
+    authority = evidence.pcs.authorities[evidence.pcs.ca]
+    evidence.pck.issuer = replace(authority, issuer=authority, key=key, public_key=key.public_key())
+
+
 @case("certificate_signature")
-def pck_of_animpostor_of(evidence: Evidence) -> None:
+def pck_of_an_impostor(evidence: Evidence) -> None:
     """A PCK that somebody else certified in the CA's name."""
     authority = evidence.pcs.authorities[evidence.pcs.ca]
     evidence.pck.issuer = replace(authority, key=impostor_of(evidence).pck_key)

@@ -9,7 +9,14 @@ from tests.dcap.conformance.cases import FORMAT, GENUINE, Case, Suite
 from tests.dcap.issuing import TEE_TCB_SVN, Evidence, impostor_of
 
 from ensconce.crypto import p256_point, p256_sign
-from ensconce.dcap.quote import Certification, CertificationKind, QuoteHeader, TdReport15
+from ensconce.dcap.quote import (
+    Certification,
+    CertificationKind,
+    QuoteHeader,
+    TdReport15,
+    TeeType,
+)
+from ensconce.isa.attributes import AttributeFlags, Attributes
 
 __all__ = ["QUOTE_ATTACKS"]
 
@@ -155,7 +162,64 @@ def qe_below_every_level(evidence: Evidence) -> None:
     evidence.qe_report = replace(evidence.qe_report, isv_svn=1)
 
 
-# --- lengths ---
+@case("platform_differs")
+def ppid_of_another_platform(evidence: Evidence) -> None:
+    """A quote that names another platform than the PCK certificate with the collateral."""
+    sixteen_and_svns = b"\x0f" * 16 + bytes(20)
+    evidence.certification = Certification(CertificationKind.PPID, sixteen_and_svns)
+    evidence.final["pck_certificate_chain"] = evidence.pck_chain()
+
+
+# --- enclaves and trust domains that prove nothing ---
+
+
+def _with_flags(evidence: Evidence, flags: AttributeFlags) -> None:
+    """Have the quote be about an enclave with other attributes."""
+    attributes = Attributes(flags, evidence.sgx_body.attributes.xfrm)
+    evidence.body = replace(evidence.sgx_body, attributes=attributes)
+
+
+@case("sgx")
+def enclave_that_is_not_initialised(evidence: Evidence) -> None:
+    """An enclave without INIT, which can't make a REPORT."""
+    _with_flags(evidence, AttributeFlags.MODE64BIT)
+
+
+@case("sgx")
+def enclave_of_32_bits(evidence: Evidence) -> None:
+    """An enclave without MODE64BIT."""
+    _with_flags(evidence, AttributeFlags.INIT)
+
+
+@case("tdx.mr_service_td", tdx=True)
+def td_with_a_service_td(evidence: Evidence) -> None:
+    """A trust domain that a service TD, which nobody named, has power over."""
+    evidence.tdx_15()
+    assert isinstance(evidence.body, TdReport15)
+    evidence.body = replace(evidence.body, mr_service_td=b"\x5d" * 48)
+
+
+# --- lengths and kinds ---
+
+
+@case(FORMAT)
+def version_3_for_tdx(evidence: Evidence) -> None:
+    """A quote of version 3 that says that it is about a trust domain."""
+    evidence.header = replace(evidence.header, tee_type=TeeType.TDX)
+
+
+@case(FORMAT)
+def version_5_of_sgx_with_a_td_in_it(evidence: Evidence) -> None:
+    """A quote of version 5 about an SGX enclave whose body has the type of a trust domain."""
+    evidence.header = QuoteHeader(5)
+    _patched(evidence, 48, b"\2\0")
+
+
+@case(FORMAT)
+def version_5_whose_body_size_lies(evidence: Evidence) -> None:
+    """A quote of version 5 whose body is one byte larger than its type."""
+    evidence.header = QuoteHeader(5)
+    _patched(evidence, 50, (385).to_bytes(4, "little"))
 
 
 @case(FORMAT)
