@@ -16,7 +16,10 @@ from ensconce.platform.quoting import EmulatedPlatform
 
 
 @pytest.fixture
-def path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+def path(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.setenv("ENSCONCE_BACKEND", "emulated")
     path = tmp_path / "state" / "platform"
     call(capsys, "init", "--path", path)
     return path
@@ -94,7 +97,8 @@ def test_a_tcb_recovery_and_a_revocation_can_be_played_through(
 
 
 @pytest.mark.parametrize(
-    "words", [["target"], ["pcs", "show"], ["pcs", "revoke"], ["pcs", "advance"]]
+    "words",
+    [["target", "--backend", "emulated"], ["pcs", "show"], ["pcs", "revoke"], ["pcs", "advance"]],
 )
 def test_without_a_platform_the_mend_is_named(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

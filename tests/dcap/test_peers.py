@@ -171,7 +171,10 @@ def test_files_from_the_command_line_verify_on_the_command_line(
     made = EmulatedPlatform.load(path)
     report.write_bytes(bytes(report_of(made.identity, made.quoter.target_info)))
     told = ["--path", str(path)]
-    assert run(cli, ["platform", "quote", *told, str(report), str(quote)]) == 0
+    assert (
+        run(cli, ["platform", "quote", *told, str(report), str(quote), "--backend", "emulated"])
+        == 0
+    )
     files = [str(collateral), "--root-ca", str(root)]
     assert run(cli, ["platform", "collateral", *told, *files]) == 0
     capsys.readouterr()

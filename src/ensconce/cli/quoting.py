@@ -11,10 +11,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from ensconce.cli.output import emit, json_option
 from ensconce.cli.platform import load_identity, path_option
+from ensconce.enclave.device import chosen_backend
 from ensconce.isa.report import Report
 from ensconce.machine import identity
 from ensconce.platform.ledger import changing_ledger
-from ensconce.platform.quoting import QUOTE_VERSIONS, EmulatedPlatform
+from ensconce.platform.quoting import (
+    QUOTE_VERSIONS,
+    EmulatedPlatform,
+    Quoter,
+    QuotingRole,
+    quoting_role,
+)
 
 __all__ = ["collateral", "pcs", "quote", "target"]
 
@@ -26,21 +33,29 @@ _at = click.option(
     metavar="UNIXTIME",
     help="Issue as of this time; now otherwise.",
 )
+_backend = click.option(
+    "--backend",
+    type=click.Choice(["auto", "hardware", "emulated"]),
+    default="auto",
+    show_default=True,
+    help="Who quotes: the vendor's library or the emulated platform.",
+)
 _out_file = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
 @path_option
+@_backend
 @click.option("--out", type=_out_file, help="Write the 512 bytes to a file.")
 @json_option
-def target(path: Path | None, out: Path | None, *, as_json: bool) -> None:
+def target(path: Path | None, backend: str, out: Path | None, *, as_json: bool) -> None:
     """Give the quoting enclave's TARGETINFO, for which an enclave makes its REPORT.
 
     \b
     Example:
       ensconce platform target --out target.bin
     """
-    info = bytes(_platform(path).quoter.target_info)
+    info = bytes(_role(backend, path).target_info)
     if out:
         out.write_bytes(info)
     emit({"target_info": info, "file": out}, as_json=as_json)
@@ -57,8 +72,11 @@ def target(path: Path | None, out: Path | None, *, as_json: bool) -> None:
     show_default=True,
     help="The quote's format.",
 )
+@_backend
 @json_option
-def quote(path: Path | None, report: Path, out: Path, quote_version: str, *, as_json: bool) -> None:
+def quote(
+    path: Path | None, report: Path, out: Path, quote_version: str, backend: str, *, as_json: bool
+) -> None:
     """Turn a REPORT (432 bytes) that an enclave made for the quoting enclave into a quote.
 
     \b
@@ -67,9 +85,10 @@ def quote(path: Path | None, report: Path, out: Path, quote_version: str, *, as_
     """
     with report.open("rb") as stream:
         made = Report.parse(stream.read(Report.SIZE + 1), source=str(report))
-    data = _platform(path).quoter.quote(made, version=int(quote_version))
+    role = _role(backend, path)
+    data = role.quote(made, version=int(quote_version))
     out.write_bytes(data)
-    facts = {"file": out, "size": len(data), "emulated": True}
+    facts = {"file": out, "size": len(data), "emulated": isinstance(role, Quoter)}
     body = made.body
     facts |= {"mr_enclave": body.mr_enclave, "mr_signer": body.mr_signer}
     emit(facts | {"report_data": body.report_data}, as_json=as_json)
@@ -162,6 +181,14 @@ def revoke(path: Path | None, at: int | None, *, as_json: bool) -> None:
     with changing_ledger(where, found.identity) as ledger:
         ledger.revoked.setdefault(found.pck.serial_number, _time(at))
     emit(_announced(_platform(where)), as_json=as_json)
+
+
+def _role(backend: str, path: Path | None) -> QuotingRole:
+    """Return who quotes, or say how to make the emulated platform."""
+    chosen = chosen_backend("" if backend == "auto" else backend)
+    if chosen == "emulated":
+        load_identity(path or identity.default_path())
+    return quoting_role(chosen, path)
 
 
 def _platform(path: Path | None) -> EmulatedPlatform:

@@ -22,7 +22,14 @@ from ensconce.machine.driver import DriverModel
 from ensconce.machine.identity import load_or_create
 from ensconce.machine.processor import Processor
 
-__all__ = ["Device", "KernelDevice", "default_device", "dynamic_memory", "emulated_device"]
+__all__ = [
+    "Device",
+    "KernelDevice",
+    "chosen_backend",
+    "default_device",
+    "dynamic_memory",
+    "emulated_device",
+]
 
 ENCLAVE_NODE = Path("/dev/sgx_enclave")
 PROVISION_NODE = Path("/dev/sgx_provision")
@@ -167,8 +174,8 @@ def dynamic_memory(device: Device) -> bool:
     return True
 
 
-def default_device(backend: str = "") -> Device:
-    """Return the device for a new enclave: `hardware`, `emulated`, or what this machine has.
+def chosen_backend(backend: str = "") -> str:
+    """Return `hardware` or `emulated`, as asked for or as this machine is.
 
     Without an argument the environment's ENSCONCE_BACKEND decides; without that the kernel's
     driver if it can be opened, else the emulated processor.
@@ -178,7 +185,12 @@ def default_device(backend: str = "") -> Device:
         raise ConfigError(
             f"ENSCONCE_BACKEND is {backend!r}; it can be `hardware`, `emulated` or unset"
         )
-    if backend == "hardware" or (not backend and os.access(ENCLAVE_NODE, os.R_OK | os.W_OK)):
+    return backend or ("hardware" if os.access(ENCLAVE_NODE, os.R_OK | os.W_OK) else "emulated")
+
+
+def default_device(backend: str = "") -> Device:
+    """Return the device for a new enclave, on the backend that `chosen_backend` names."""
+    if chosen_backend(backend) == "hardware":
         return KernelDevice()
     return emulated_device()
 

@@ -14,12 +14,13 @@ import hashlib
 import hmac
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ensconce.crypto import aes_cmac, p256_key, p256_point, p256_sign
 from ensconce.dcap.quote import Certification, CertificationKind, Quote, QuoteHeader, signed_part
+from ensconce.enclave.device import chosen_backend
 from ensconce.errors import ConfigError, VerificationError
 from ensconce.isa.keyrequest import KeyName, KeyPolicy
 from ensconce.isa.report import Report, ReportBody, TargetInfo
@@ -39,8 +40,17 @@ from ensconce.platform.roles import (
     QE_SVN,
     QE_TARGET,
 )
+from ensconce.platform.vendor_quoting import VendorQuoter
 
-__all__ = ["QUOTE_VERSIONS", "EmulatedPlatform", "Pce", "Quoter", "report_mac"]
+__all__ = [
+    "QUOTE_VERSIONS",
+    "EmulatedPlatform",
+    "Pce",
+    "Quoter",
+    "QuotingRole",
+    "quoting_role",
+    "report_mac",
+]
 
 QUOTE_VERSIONS = (3, 4)
 
@@ -48,6 +58,17 @@ _QE_AUTH_DATA = bytes(range(32))
 _KEY_BYTES = 40
 _QE_ID_BYTES = 16
 _NONCE_BYTES = 16
+
+
+class QuotingRole(Protocol):
+    """Makes quotes of the enclaves on a machine; `Quoter` and `VendorQuoter` are this."""
+
+    @property
+    def target_info(self) -> TargetInfo:
+        """What an enclave makes its REPORT for."""
+
+    def quote(self, report: Report, *, version: int = 3) -> bytes:
+        """Return the quote of a REPORT."""
 
 
 class Pce:
@@ -203,6 +224,16 @@ class EmulatedPlatform:
         path = path or identity.default_path()
         found = identity.load_or_create(path)
         return cls.of(found, load_ledger(path, found))
+
+
+def quoting_role(backend: str = "", path: Path | None = None) -> QuotingRole:
+    """Return who quotes: `hardware`, `emulated`, or by the machine, as for a new enclave.
+
+    `path` is that of the emulated platform's identity.
+    """
+    if chosen_backend(backend) == "hardware":
+        return VendorQuoter()
+    return EmulatedPlatform.load(path).quoter
 
 
 def report_mac(keys: KeyHierarchy, body: ReportBody, target: TargetInfo, key_id: bytes) -> bytes:
