@@ -2,6 +2,7 @@
 """Verifiers that nobody here wrote: what they make of the emulated platform's quotes."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_crl
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.dcap.conformance.suite import CASES
+from tests.dcap.issuing import Evidence, components
 from tests.platform.reporting import report_of
 
 from ensconce.cli import cli, run
-from ensconce.dcap import Collateral, Policy, Reason, Root, validate, verify
+from ensconce.dcap import Collateral, Policy, Reason, Root, TcbStatus, validate, verify
 from ensconce.isa.report import Report
 from ensconce.machine.identity import Identity
 from ensconce.platform.certificates import pem
@@ -31,6 +35,7 @@ DCAP_QVL_ACCEPTS = {
     "enclave_of_32_bits",
     "enclave_that_is_not_initialised",
     "evaluation_numbers_differ",
+    "level_by_components_and_not_by_cpusvn",
     "pce_id_mismatch",
     "pck_crl_from_the_future",
     "pck_signs_qe_identity",
@@ -128,6 +133,74 @@ def test_dcap_qvl_agrees_with_the_suite_but_for_known_cases() -> None:
     genuine = {case.name for case in CASES if case.genuine}
     assert accepts - genuine == DCAP_QVL_ACCEPTS
     assert refuses & genuine == DCAP_QVL_REFUSES
+
+
+SVNS = st.lists(st.integers(0, 2), min_size=3, max_size=3).map(bytes)
+STATUSES = st.sampled_from(
+    [status.value for status in TcbStatus if not status.value.startswith("TDRelaunch")]
+)
+LEVELS = st.lists(st.tuples(SVNS, st.integers(0, 2), STATUSES), max_size=4)
+QE_LEVELS = st.lists(
+    st.tuples(st.integers(0, 4), st.sampled_from(["UpToDate", "OutOfDate", "Revoked"])),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda level: level[0],
+)
+
+
+def evidence_of(
+    levels: list[tuple[bytes, int, str]],
+    qe_levels: list[tuple[int, str]],
+    svns: bytes,
+    pce_svn: int,
+    qe_svn: int,
+) -> Evidence:
+    """Return evidence of a platform and a QE at some SVNs, under TCB levels as they come."""
+    evidence = Evidence.sgx(NOW)
+    cpu_svn = svns.ljust(16, b"\0")
+    evidence.certify(components=tuple(cpu_svn), cpu_svn=cpu_svn, pce_svn=pce_svn)
+    evidence.qe_report = replace(evidence.qe_report, isv_svn=qe_svn)
+    date = {"tcbDate": "2026-01-01T00:00:00Z"}
+    evidence.tcb_info["tcbLevels"] = [
+        date
+        | {
+            "tcb": {"sgxtcbcomponents": components(least), "pcesvn": pce},
+            "tcbStatus": status,
+            "advisoryIDs": [f"PLATFORM-{number}"],
+        }
+        for number, (least, pce, status) in enumerate([*levels, (b"", 0, "OutOfDate")])
+    ]
+    evidence.qe_identity["tcbLevels"] = [
+        date | {"tcb": {"isvsvn": least}, "tcbStatus": status, "advisoryIDs": [f"QE-{least}"]}
+        for least, status in sorted(qe_levels, reverse=True)
+    ]
+    return evidence
+
+
+@given(
+    st.builds(
+        evidence_of, LEVELS, QE_LEVELS, SVNS, pce_svn=st.integers(0, 2), qe_svn=st.integers(0, 5)
+    )
+)
+def test_dcap_qvl_comes_to_the_same_status_and_advisories(evidence: Evidence) -> None:
+    peer = dcap_qvl()
+    quote, collateral = evidence.quote(), json.dumps(evidence.collateral())
+    roots = (Root.parse(evidence.root),)
+    ours = verify(quote, Collateral.parse(collateral.encode()), NOW, roots=roots)
+    try:
+        theirs = peer.verify_with_root_ca(
+            quote,
+            peer.QuoteCollateralV3.from_json(collateral),
+            evidence.root,
+            int(NOW.timestamp()),
+        )
+    except ValueError:
+        assert not ours.genuine
+        return
+    assert ours.genuine
+    assert ours.tcb_status is not None
+    assert ours.tcb_status.value == theirs.status
+    assert sorted(ours.advisory_ids) == sorted(theirs.advisory_ids)
 
 
 @pytest.mark.parametrize("version", [3, 4])

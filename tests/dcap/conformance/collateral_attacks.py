@@ -285,6 +285,13 @@ def pce_id_mismatch(evidence: Evidence) -> None:
     evidence.tcb_info["pceId"] = "0001"
 
 
+@case("tcb_level_not_found")
+def level_by_components_and_not_by_cpusvn(evidence: Evidence) -> None:
+    """A platform whose CPUSVN, which is opaque, is high, and whose components are low."""
+    del evidence.levels[1:]
+    evidence.certify(components=(0,) * 16)
+
+
 @case("tcb_info_signature")
 def tcb_info_with_spaces(evidence: Evidence) -> None:
     """TCB info that was formatted anew."""
