@@ -157,6 +157,24 @@ def test_a_domain_whose_module_is_still_old_is_out_of_date(svns: tuple[int, ...]
     assert standing(TdReport15(td(4, 1, 7), now)).status is S.OUT_OF_DATE
 
 
+def test_the_module_that_runs_now_stands_on_its_own() -> None:
+    def running(*svns: int) -> TdReport15:
+        return TdReport15(td(5, 1, 7), bytes(svns).ljust(16, b"\0"))
+
+    assert standing(running(5, 1, 7)) == Standing(S.UP_TO_DATE, ("SA-2",), NEW)
+    assert standing(running(2, 1, 7)).status is S.REVOKED
+    found = standing(running(4, 1, 7))
+    assert (found.status, found.advisory_ids) == (S.UP_TO_DATE, ("SA-2", "SA-module"))
+    for svns, expected in (
+        ((1, 1, 7), Reason.TDX_MODULE_LEVEL_NOT_FOUND),
+        ((5, 2, 7), Reason.TDX_MODULE_UNKNOWN),
+        ((5, 1, 5), Reason.TCB_LEVEL_NOT_FOUND),
+    ):
+        with pytest.raises(Refusal) as refused:
+            standing(running(*svns))
+        assert refused.value.reason is expected
+
+
 def test_relaunching_does_not_help_beside_an_old_platform_or_quoting_enclave() -> None:
     body = TdReport15(td(4, 1, 7), bytes((5, 1, 7)).ljust(16, b"\0"))
     assert standing(body, platform(1)).status is S.OUT_OF_DATE

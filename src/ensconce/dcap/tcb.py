@@ -84,11 +84,26 @@ def sgx_standing(info: TcbInfo, pck: PckExtension) -> Standing:
 def tdx_standing(
     info: TcbInfo, pck: PckExtension, body: TdReport | TdReport15, qe_status: TcbStatus
 ) -> Standing:
-    """Return where a TDX platform stands, its module included (step 19)."""
+    """Return where a TDX platform stands, its module included (step 19).
+
+    TEE_TCB_SVN is of the module that the trust domain was launched under. TDX 1.5 adds that of
+    the module that runs now, which has to stand on its own.
+    """
     td = body.td if isinstance(body, TdReport15) else body
-    svns = td.tee_tcb_svn
-    module = _module_of(info, svns[1])
-    _check_module(module, td)
+    _check_module(_module_of(info, td.tee_tcb_svn[1]), td)
+    launched = _standing_of(info, pck, td.tee_tcb_svn)
+    if not isinstance(body, TdReport15):
+        return launched
+    running = _standing_of(info, pck, body.tee_tcb_svn2)
+    return Standing(
+        _relaunched(launched.status, running.status, qe_status),
+        tuple(dict.fromkeys((*launched.advisory_ids, *running.advisory_ids))),
+        min(launched.date, running.date),
+    )
+
+
+def _standing_of(info: TcbInfo, pck: PckExtension, svns: bytes) -> Standing:
+    """Return where a TDX platform stands with a module of these SVNs."""
     sgx_level = next(_levels_of(info, pck), None)
     if sgx_level is None:
         raise _no_level(pck)
@@ -96,9 +111,8 @@ def tdx_standing(
     if level is None:
         raise Refusal(_STEP, Reason.TCB_LEVEL_NOT_FOUND, f"{_words(pck)}, TEE_TCB_SVN {svns.hex()}")
     status, advisories, date = level.status, level.advisory_ids, level.date
-    if not module.version:
-        module_status = TcbStatus.UP_TO_DATE
-    else:
+    module = _module_of(info, svns[1])
+    if module.version:
         found = isv_level(module.levels, svns[0])
         if found is None:
             raise Refusal(
@@ -106,13 +120,10 @@ def tdx_standing(
                 Reason.TDX_MODULE_LEVEL_NOT_FOUND,
                 f"TDX module {module.version} has the ISVSVN {svns[0]}",
             )
-        module_status = found.status
+        status = converge(status, found.status)
         advisories, date = (*advisories, *found.advisory_ids), min(date, found.date)
-    status = converge(status, module_status)
     if sgx_level.status is TcbStatus.REVOKED:
         status = TcbStatus.REVOKED
-    if isinstance(body, TdReport15) and module_status is TcbStatus.OUT_OF_DATE:
-        status = _relaunched(info, body, sgx_level.status, status, qe_status)
     return Standing(status, advisories, date)
 
 
@@ -153,27 +164,18 @@ def _check_module(module: TdxModuleIdentity, td: TdReport) -> None:
         raise Refusal(_STEP, Reason.TDX_MODULE_ATTRIBUTES, f"{td.seam_attributes:#018x}")
 
 
-def _relaunched(
-    info: TcbInfo,
-    body: TdReport15,
-    sgx_status: TcbStatus,
-    status: TcbStatus,
-    qe_status: TcbStatus,
-) -> TcbStatus:
-    """Return the status of a TD whose module was updated under it, after it had been launched.
+def _relaunched(launched: TcbStatus, running: TcbStatus, qe_status: TcbStatus) -> TcbStatus:
+    """Return the status of a TD whose module may have been updated under it after its launch.
 
-    TEE_TCB_SVN2 is that of the module that runs now; only what the TD was launched with is old.
+    Where only what it was launched with is old, it is to be relaunched.
     """
-    if qe_status is not TcbStatus.UP_TO_DATE or sgx_status not in _CURRENT_PLATFORM:
-        return status
-    if status not in (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED):
-        return status
-    newest, svns = info.levels[0], body.tee_tcb_svn2
-    versioned = _module_of(info, svns[1]).levels
-    wanted = versioned[0].isv_svn if versioned else newest.tdx_components[0]
-    if svns[0] < wanted or svns[2] < newest.tdx_components[2]:
-        return status
-    if sgx_status in _NEEDS_CONFIGURATION or status in _NEEDS_CONFIGURATION:
+    if running is TcbStatus.REVOKED:
+        return running
+    if launched not in (TcbStatus.OUT_OF_DATE, TcbStatus.OUT_OF_DATE_CONFIGURATION_NEEDED):
+        return launched
+    if qe_status is not TcbStatus.UP_TO_DATE or running not in _CURRENT_PLATFORM:
+        return launched
+    if launched in _NEEDS_CONFIGURATION or running in _NEEDS_CONFIGURATION:
         return TcbStatus.TD_RELAUNCH_ADVISED_CONFIGURATION_NEEDED
     return TcbStatus.TD_RELAUNCH_ADVISED
 
