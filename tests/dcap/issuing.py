@@ -190,10 +190,11 @@ class Evidence:
         """The certificate that the verifier is told to trust, DER."""
         return self.trusted or self.pcs.root.certificate().public_bytes(Encoding.DER)
 
-    def tdx_15(self) -> None:
-        """Make a TDX 1.0 quote one of TDX 1.5, in version 5."""
+    def tdx_15(self, running: bytes = b"") -> None:
+        """Make a TDX 1.0 quote one of TDX 1.5, under the TDX module of launch or another one."""
         self.header = replace(self.header, version=5)
-        self.body = TdReport15(self.td, self.td.tee_tcb_svn)
+        svns = running.ljust(16, b"\0") if running else self.td.tee_tcb_svn
+        self.body = TdReport15(self.td, svns)
 
     def certify(self, **changes: Any) -> None:
         """Have the PCK certificate say something else of the platform."""

@@ -309,6 +309,27 @@ def tdx_module_with_attributes(evidence: Evidence) -> None:
     evidence.body = replace(evidence.td, seam_attributes=1)
 
 
+@case("tcb_revoked", tdx=True)
+def td_runs_under_a_revoked_module(evidence: Evidence) -> None:
+    """A trust domain that was launched under a good TDX module and runs under a revoked one."""
+    identity = evidence.tcb_info["tdxModuleIdentities"][0]
+    (level,) = identity["tcbLevels"]
+    identity["tcbLevels"] += [level | {"tcb": {"isvsvn": 2}, "tcbStatus": "Revoked"}]
+    evidence.tdx_15(b"\2\1\2")
+
+
+@case("tdx_module_level_not_found", tdx=True)
+def td_runs_under_a_module_too_old(evidence: Evidence) -> None:
+    """A trust domain that runs under a TDX module older than every level."""
+    evidence.tdx_15(b"\2\1\2")
+
+
+@case("tdx_module_unknown", tdx=True)
+def td_runs_under_an_unknown_module(evidence: Evidence) -> None:
+    """A trust domain that runs under a TDX module of a version that the TCB info does not know."""
+    evidence.tdx_15(b"\5\7\2")
+
+
 @case(GENUINE, tdx=True, status="TDRelaunchAdvised")
 def tdx_relaunch_advised(evidence: Evidence) -> None:
     """A trust domain that was launched under an old TDX module and runs under the newest."""
@@ -316,6 +337,4 @@ def tdx_relaunch_advised(evidence: Evidence) -> None:
     (level,) = identity["tcbLevels"]
     newest = level | {"tcb": {"isvsvn": 6}}
     identity["tcbLevels"] = [newest, level | {"tcbStatus": "OutOfDate"}]
-    evidence.tdx_15()
-    assert isinstance(evidence.body, TdReport15)
-    evidence.body = replace(evidence.body, tee_tcb_svn2=b"\6" + TEE_TCB_SVN[1:])
+    evidence.tdx_15(b"\6" + TEE_TCB_SVN[1:])
