@@ -34,6 +34,7 @@ from ensconce.image.generation import GENERATIONS
 from ensconce.isa.report import ReportBody
 from ensconce.machine.identity import Identity
 from ensconce.platform.ledger import Ledger
+from ensconce.platform.wire import Hello, Kind, QuoteRequest, QuoteTopic
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "01-hello-world"
 
@@ -52,6 +53,9 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "fuzz_sgxs", stream.getvalue()
     yield "fuzz_identity", bytes(Identity.generate())
     yield "fuzz_ledger", bytes(Ledger.initial(Identity.generate()))
+    yield "fuzz_greeting", bytes(Hello(Kind.QUOTE, 0, 0, bytes(16), bytes(64), "seed"))
+    for topic in QuoteTopic:
+        yield "fuzz_greeting", bytes(QuoteRequest(topic))
     yield "fuzz_enclave_config", (EXAMPLE / "enclave.config.xml").read_bytes()
     edl = EXAMPLE / "enclave.edl"
     yield "fuzz_edl", edl.read_bytes()

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Enclaves that several tests look at, built once."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.sdk.hosts import kill_service
 
 from ensconce.image.sigstruct import key_signer
 from ensconce.sdk.build import build
@@ -40,3 +43,15 @@ def signing_key() -> SigningKey:
     """Return a key of nobody's; making one takes a second."""
     private = rsa.generate_private_key(public_exponent=3, key_size=3072)
     return SigningKey(private.public_key(), key_signer(private))
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A platform and a service of the test's own; the service is ended afterwards."""
+    place = tmp_path / "run"
+    chosen = {
+        "ENSCONCE_SERVICE": str(place / "service.sock"),
+        "ENSCONCE_PLATFORM": str(tmp_path / "platform"),
+    }
+    yield os.environ | chosen
+    kill_service(chosen)

@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Host programs in C for the tests, made with the system's compiler as a vendor's Makefile does."""
+"""Host programs in C for the tests, made with the system's compiler as a vendor's Makefile does.
 
+They start a platform service for themselves, which tests have to end.
+"""
+
+import os
+import signal
 import subprocess
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from ensconce.edl.files import load_file
@@ -22,3 +29,24 @@ def build_host(toolchain: Toolchain, source: Path, edl: Path, folder: Path) -> P
     command += [f"-L{libraries}", "-lsgx_urts", f"-Wl,-rpath,{libraries}"]
     subprocess.run(command, check=True)
     return folder / "app"
+
+
+def service_process(environment: Mapping[str, str]) -> int:
+    """Return the service's process id, by the lock it holds; 0 where it holds none."""
+    lock = Path(environment["ENSCONCE_SERVICE"] + ".lock")
+    return int(lock.read_text()) if lock.exists() and lock.read_text() else 0
+
+
+def kill_service(environment: Mapping[str, str]) -> None:
+    """End the service the hard way and wait until it is gone."""
+    process = service_process(environment)
+    if not process:
+        return
+    try:
+        os.kill(process, signal.SIGKILL)
+        while Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+            time.sleep(0.01)
+        while len(list(Path(f"/proc/{process}/task").iterdir())) > 1:
+            time.sleep(0.01)
+    except (ProcessLookupError, FileNotFoundError):
+        return

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """C programs against the vendor's host interface, the platform service beside them."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.sdk.hosts import build_host
+from tests.sdk.hosts import build_host, kill_service, service_process
 
 from ensconce.image.config import EnclaveConfig
 from ensconce.sdk.build import build
@@ -55,39 +53,6 @@ def enclave(enclaves: dict[str, Path]) -> Path:
 @pytest.fixture(scope="module")
 def app(folder: Path, toolchain: Toolchain) -> Path:
     return build_host(toolchain, _HOST / "app.c", _HOST / "host.edl", folder)
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A platform and a service of the test's own; the service is ended afterwards."""
-    place = tmp_path / "run"
-    chosen = {
-        "ENSCONCE_SERVICE": str(place / "service.sock"),
-        "ENSCONCE_PLATFORM": str(tmp_path / "platform"),
-    }
-    yield os.environ | chosen
-    _kill(chosen)
-
-
-def _service(environment: dict[str, str]) -> int:
-    """Return the service's process id, by the lock it holds."""
-    lock = Path(environment["ENSCONCE_SERVICE"] + ".lock")
-    return int(lock.read_text()) if lock.exists() and lock.read_text() else 0
-
-
-def _kill(environment: dict[str, str]) -> None:
-    """End the service the hard way and wait until it is gone."""
-    process = _service(environment)
-    if not process:
-        return
-    try:
-        os.kill(process, signal.SIGKILL)
-        while Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
-            time.sleep(0.01)
-        while len(list(Path(f"/proc/{process}/task").iterdir())) > 1:
-            time.sleep(0.01)
-    except (ProcessLookupError, FileNotFoundError):
-        return
 
 
 @pytest.fixture
@@ -144,10 +109,10 @@ def test_what_one_process_sealed_another_unseals_after_the_service_was_started_a
     run: Run, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     assert run("keep", tmp_path / "sealed").returncode == 0
-    first = _service(environment)
-    _kill(environment)
+    first = service_process(environment)
+    kill_service(environment)
     assert run("recall", tmp_path / "sealed").stdout.splitlines() == ["secret", "done"]
-    assert _service(environment) != first
+    assert service_process(environment) != first
 
 
 @pytest.mark.parametrize("where", ["inside", "outside"])
@@ -163,7 +128,7 @@ def test_an_enclave_whose_service_dies_is_lost_and_can_be_created_again(
     )
     assert program.stdout is not None
     assert program.stdout.readline() == f"{where}\n"
-    _kill(environment)
+    kill_service(environment)
     while len(list(Path(f"/proc/{program.pid}/task").iterdir())) > 1:
         time.sleep(0.01)  # the thread that takes commands is still there
     out, _ = program.communicate("\n", timeout=_TIMEOUT)
@@ -263,7 +228,7 @@ def test_a_program_without_a_home_in_its_environment_finds_its_users_service(
     environment |= {"LD_PRELOAD": shim, "TEST_HOME": str(tmp_path)}
     done = run("calls")
     socket = tmp_path / ".local" / "state" / "ensconce" / "service.sock"
-    _kill({"ENSCONCE_SERVICE": str(socket)})
+    kill_service({"ENSCONCE_SERVICE": str(socket)})
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["done"]), done.stderr
     assert socket.exists()
 
@@ -298,7 +263,7 @@ def cycle(app: Path, enclave: Path, environment: dict[str, str], count: int) -> 
     assert program.stdin is not None
     assert program.stdout is not None
     assert program.stdout.readline() == "outside\n"
-    process = _service(environment)
+    process = service_process(environment)
     files, threads, pages = _settled(process)
     program.stdin.write("\n")
     program.stdin.flush()

@@ -16,6 +16,7 @@ from ensconce.errors import ConfigError
 from ensconce.machine import identity
 from ensconce.machine.identity import Identity
 from ensconce.machine.processor import Processor
+from ensconce.platform.quote_session import Quoting
 from ensconce.platform.quoting import EmulatedPlatform
 from ensconce.platform.service import Service, own_lock, take_socket
 from ensconce.platform.wire import socket_path
@@ -180,7 +181,8 @@ def serve(
     own_lock(lock)
     idle = (60.0 if background else 0.0) if idle is None else idle
     size = None if epc is None else epc << 20
-    service = Service(Processor(found, epc_size=size), listener, idle=idle)
+    quoting = Quoting(lambda: EmulatedPlatform.of(found).quoter)
+    service = Service(Processor(found, epc_size=size), listener, quoting=quoting, idle=idle)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     try:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ensconce.errors import ConfigError, EnsconceError, ProtocolError
 from ensconce.machine.processor import Processor
+from ensconce.platform.quote_session import Quoting
 from ensconce.platform.remote import DEADLINE
 from ensconce.platform.session import Session
 from ensconce.platform.wire import HELLO_SIZE, Hello, Kind
@@ -77,7 +78,7 @@ class Service:
     """Serves one processor at a listening socket.
 
     With `idle` seconds it ends after so long without a connection. A client has `deadline` seconds
-    to carry out a command.
+    to carry out a command. `quoting` is the quoting role of the same processor, where there is one.
     """
 
     def __init__(
@@ -85,11 +86,13 @@ class Service:
         processor: Processor,
         listener: socket.socket,
         *,
+        quoting: Quoting | None = None,
         idle: float = 0,
         deadline: float = DEADLINE,
     ) -> None:
         self._processor = processor
         self._listener = listener
+        self._quoting = quoting
         self._idle = idle
         self._deadline = deadline
         self._lock = threading.Lock()
@@ -154,8 +157,10 @@ class Service:
                 hello = Hello.parse(data)
                 if hello.kind is Kind.LOAD:
                     self._load(connection, hello, files)
-                else:
+                elif hello.kind is Kind.ATTACH:
                     self._attach(connection, hello)
+                else:
+                    self._quote(connection, files)
             finally:
                 for file in files:
                     os.close(file)
@@ -189,6 +194,14 @@ class Service:
         if session is None or not session.attach(connection):
             raise ProtocolError("there is no enclave of that token")
         session.serve(connection)
+
+    def _quote(self, connection: socket.socket, files: list[int]) -> None:
+        """Serve a client that wants quotes."""
+        if self._quoting is None:
+            raise ProtocolError("this service makes no quotes")
+        if files:
+            raise ProtocolError("a greeting for quotes brings a file")
+        self._quoting.serve(connection, self._deadline)
 
     def close(self) -> None:
         """Close the listening socket."""

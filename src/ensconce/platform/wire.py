@@ -4,6 +4,7 @@
 A connection begins with a `Hello`. One that loads an enclave is answered with commands, which the
 library carries out in its process; the last of them tells it that the enclave is ready, and those
 that follow come as they must. One that attaches to an enclave carries requests of its threads.
+One that wants quotes carries its own requests: what the quoting role is, and a quote of a REPORT.
 All integers are little-endian; the library's side is sdk/host/service.h.
 """
 
@@ -12,6 +13,7 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import ClassVar
 
 from ensconce.errors import ConfigError, ProtocolError
 
@@ -21,12 +23,17 @@ __all__ = [
     "DEBUG",
     "HELLO_SIZE",
     "KSS",
+    "QUOTER",
+    "QUOTE_REPLY",
     "REQUEST",
     "REQUEST_REPLY",
     "VERSION",
     "Command",
     "Hello",
     "Kind",
+    "QuoteRequest",
+    "QuoteStatus",
+    "QuoteTopic",
     "Request",
     "socket_path",
 ]
@@ -38,8 +45,12 @@ COMMAND = struct.Struct("<II8Q")  # command, length of what follows, arguments
 COMMAND_REPLY = struct.Struct("<Ii4Q")  # command, errno value or 0, results
 REQUEST = struct.Struct("<II20Q")  # request, 0, arguments
 REQUEST_REPLY = struct.Struct("<Ii20Q")  # request, verdict, results
+QUOTE_REPLY = struct.Struct("<III")  # topic, status, length of what follows
+QUOTER = struct.Struct("<256s256s512s32sI")
+"""The key's id, the other id it goes by, target info, the key's hash, the size of a quote."""
 
 _HELLO = struct.Struct("<4sIIII16s64s256s")
+_QUOTE = struct.Struct("<II432s16s512s")
 _MAGIC = b"ensc"
 HELLO_SIZE = _HELLO.size
 _LONGEST_PATH = 107
@@ -50,6 +61,7 @@ class Kind(IntEnum):
 
     LOAD = 1
     ATTACH = 2
+    QUOTE = 3
 
 
 class Command(IntEnum):
@@ -77,6 +89,53 @@ class Request(IntEnum):
     LEAF = 1
     FAULT = 2
     CPUID = 3
+
+
+class QuoteTopic(IntEnum):
+    """What a client asks of the quoting role.
+
+    DESCRIBE is answered with a `QUOTER`. QUOTE is answered with a quote, and PROVE with the QE's
+    REPORT for the client's enclave and then a quote.
+    """
+
+    DESCRIBE = 1
+    QUOTE = 2
+    PROVE = 3
+
+
+class QuoteStatus(IntEnum):
+    """How a request for a quote went."""
+
+    DONE = 0
+    BAD_REPORT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class QuoteRequest:
+    """A request of the quoting role: 968 bytes, whatever it is about.
+
+    `report` is what shall be quoted; `nonce` and `target` are for PROVE.
+    """
+
+    topic: QuoteTopic
+    report: bytes = bytes(432)
+    nonce: bytes = bytes(16)
+    target: bytes = bytes(512)
+
+    SIZE: ClassVar[int] = _QUOTE.size
+
+    @classmethod
+    def parse(cls, data: bytes) -> "QuoteRequest":
+        """Read a message. Raises ProtocolError."""
+        if len(data) != _QUOTE.size:
+            raise ProtocolError(f"a request for quotes has {_QUOTE.size} bytes, not {len(data)}")
+        topic, reserved, report, nonce, target = _QUOTE.unpack(data)
+        if topic not in set(QuoteTopic) or reserved:
+            raise ProtocolError(f"there is no request {topic} for quotes")
+        return cls(QuoteTopic(topic), report, nonce, target)
+
+    def __bytes__(self) -> bytes:
+        return _QUOTE.pack(self.topic, 0, self.report, self.nonce, self.target)
 
 
 @dataclass(frozen=True, slots=True)

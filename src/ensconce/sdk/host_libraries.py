@@ -56,6 +56,7 @@ class _Library:
     core: bool = False
 
 
+_QUOTING = ("quoting.c", "service.c")
 _LIBRARIES = (
     _Library(
         "libsgx_urts",
@@ -65,9 +66,13 @@ _LIBRARIES = (
     ),
     _Library("libsgx_epid", "libsgx_epid.so.1", ("epid.c",)),
     _Library("libsgx_launch", "libsgx_launch.so.1", ("launch.c",)),
-    _Library("libsgx_quote_ex", "libsgx_quote_ex.so.1", ("quote_ex.c",)),
-    _Library("libsgx_uae_service", "libsgx_uae_service.so", ("epid.c", "launch.c", "quote_ex.c")),
-    _Library("libsgx_dcap_ql", "libsgx_dcap_ql.so.1", ("dcap_ql.c",)),
+    _Library("libsgx_quote_ex", "libsgx_quote_ex.so.1", ("quote_ex.c", *_QUOTING)),
+    _Library(
+        "libsgx_uae_service",
+        "libsgx_uae_service.so",
+        ("epid.c", "launch.c", "quote_ex.c", *_QUOTING),
+    ),
+    _Library("libsgx_dcap_ql", "libsgx_dcap_ql.so.1", ("dcap_ql.c", *_QUOTING)),
     _Library("libsgx_capable", "libsgx_capable.so", ("capable.c",)),
     _Library("libtee_libc", "libtee_libc.so.1", ("tee_libc.c",)),
 )

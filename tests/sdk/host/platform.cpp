@@ -12,7 +12,8 @@ static_assert(sizeof(sgx_kss_config_t) == 66 && alignof(sgx_kss_config_t) == 1, 
 
 int main()
 {
-    const unsigned unavailable = SGX_ERROR_SERVICE_UNAVAILABLE, none = SGX_QL_INTERFACE_UNAVAILABLE;
+    const unsigned unavailable = SGX_ERROR_SERVICE_UNAVAILABLE;
+    const unsigned bad = SGX_ERROR_INVALID_PARAMETER, bad_for_dcap = SGX_QL_ERROR_INVALID_PARAMETER;
     uint32_t size = 0;
     int capable = -1, wrong = 0;
     wrong += sgx_init_quote(nullptr, nullptr) != unavailable;
@@ -23,21 +24,22 @@ int main()
     wrong += sgx_get_extended_epid_group_id(&size) != unavailable;
     wrong += sgx_report_attestation_status(nullptr, 0, nullptr) != unavailable;
     wrong += sgx_check_update_status(nullptr, nullptr, 0, &size) != unavailable;
-    wrong += sgx_select_att_key_id(nullptr, 0, nullptr) != unavailable;
-    wrong += sgx_init_quote_ex(nullptr, nullptr, nullptr, nullptr) != unavailable;
-    wrong += sgx_get_quote_size_ex(nullptr, &size) != unavailable;
-    wrong += sgx_get_quote_ex(nullptr, nullptr, nullptr, nullptr, 0) != unavailable;
-    wrong += sgx_get_supported_att_key_id_num(&size) != unavailable;
-    wrong += sgx_get_supported_att_key_ids(nullptr, 0) != unavailable;
+    wrong += sgx_select_att_key_id(nullptr, 0, nullptr) != bad;
+    wrong += sgx_init_quote_ex(nullptr, nullptr, nullptr, nullptr) != bad;
+    wrong += sgx_get_quote_size_ex(nullptr, &size) != bad;
+    wrong += sgx_get_quote_ex(nullptr, nullptr, nullptr, nullptr, 0) != bad;
+    wrong += sgx_get_supported_att_key_id_num(nullptr) != bad;
+    wrong += sgx_get_supported_att_key_ids(nullptr, 0) != bad;
     wrong += sgx_get_whitelist_size(&size) != SGX_ERROR_FEATURE_NOT_SUPPORTED;
     wrong += sgx_get_whitelist(nullptr, 0) != SGX_ERROR_FEATURE_NOT_SUPPORTED;
     wrong += sgx_register_wl_cert_chain(nullptr, 0) != SGX_ERROR_FEATURE_NOT_SUPPORTED;
-    wrong += sgx_qe_set_enclave_load_policy(SGX_QL_DEFAULT) != none;
-    wrong += sgx_qe_get_target_info(nullptr) != none;
-    wrong += sgx_qe_get_quote_size(&size) != none;
-    wrong += sgx_qe_get_quote(nullptr, 0, nullptr) != none;
-    wrong += sgx_qe_cleanup_by_policy() != none;
-    wrong += sgx_ql_set_path(SGX_QL_QE3_PATH, "") != none;
+    wrong += sgx_qe_set_enclave_load_policy(SGX_QL_DEFAULT) != SGX_QL_SUCCESS;
+    wrong += sgx_qe_get_target_info(nullptr) != bad_for_dcap;
+    wrong += sgx_qe_get_quote_size(nullptr) != bad_for_dcap;
+    wrong += sgx_qe_get_quote(nullptr, 0, nullptr) != bad_for_dcap;
+    wrong += sgx_qe_cleanup_by_policy() != SGX_QL_SUCCESS;
+    wrong += sgx_ql_set_path(SGX_QL_QE3_PATH, "") != bad_for_dcap;
+    wrong += sgx_ql_set_trace_callback(nullptr, SGX_QL_LOG_ERROR) != SGX_QL_SUCCESS;
     sgx_device_status_t status = SGX_DISABLED;
     wrong += sgx_is_capable(&capable) != SGX_SUCCESS || capable != 1;
     wrong += sgx_cap_get_status(&status) != SGX_SUCCESS || status != SGX_ENABLED;

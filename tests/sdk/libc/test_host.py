@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.sdk.test_host_libraries import environment  # noqa: F401  # a fixture
 
 from ensconce.edl.files import load_file
 from ensconce.sdk.bridges import untrusted_files
@@ -136,7 +135,7 @@ def test_what_is_used_stays_open_until_it_is_no_longer_used(library: ctypes.CDLL
 def test_a_c_program_lets_its_enclave_out_as_far_as_it_allows(
     toolchain: Toolchain,
     signed: Callable[..., Path],
-    environment: dict[str, str],  # noqa: F811
+    environment: dict[str, str],
     tmp_path: Path,
 ) -> None:
     interface = load_file(_HERE / "calls.edl")

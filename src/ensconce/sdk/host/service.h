@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SERVICE_VERSION = 1, SERVICE_LOAD = 1, SERVICE_ATTACH = 2 };
+enum { SERVICE_VERSION = 1, SERVICE_LOAD = 1, SERVICE_ATTACH = 2, SERVICE_QUOTE = 3 };
 enum { SERVICE_DEBUG = 1, SERVICE_KSS = 2 }; /* flags */
 enum { SERVICE_TOKEN = 16, SERVICE_CONTENT = 1 << 17 };
 

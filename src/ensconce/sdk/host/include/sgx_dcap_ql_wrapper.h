@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ECDSA quotes by DCAP: making one answers SGX_QL_INTERFACE_UNAVAILABLE so far. */
+/* ECDSA quotes by DCAP. */
 #ifndef SGX_DCAP_QL_WRAPPER_H
 #define SGX_DCAP_QL_WRAPPER_H
 
 #include "sgx_defs.h"
+#include "sgx_pce.h"
 #include "sgx_ql_lib_common.h"
+#include "sgx_report.h"
 
 typedef enum {
     SGX_QL_QE3_PATH,
@@ -24,6 +26,8 @@ quote3_error_t SGXAPI sgx_qe_get_quote(const sgx_report_t *p_app_report, uint32_
                                        uint8_t *p_quote);
 quote3_error_t SGXAPI sgx_qe_cleanup_by_policy(void);
 quote3_error_t SGXAPI sgx_ql_set_path(sgx_ql_path_type_t path_type, const char *p_path);
+quote3_error_t SGXAPI sgx_ql_set_trace_callback(sgx_ql_logging_callback_t logger,
+                                                sgx_ql_log_level_t loglevel);
 
 #ifdef __cplusplus
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Quotes of any kind: every function answers SGX_ERROR_SERVICE_UNAVAILABLE so far. */
+/* Quotes by the attestation keys that the platform has: here ECDSA's, and never EPID's. */
 #ifndef SGX_UAE_QUOTE_EX_H
 #define SGX_UAE_QUOTE_EX_H
 
