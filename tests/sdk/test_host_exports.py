@@ -20,6 +20,7 @@ _SONAMES = {
     "libsgx_quote_ex.so": "libsgx_quote_ex.so.1",
     "libsgx_uae_service.so": "libsgx_uae_service.so",
     "libsgx_dcap_ql.so": "libsgx_dcap_ql.so.1",
+    "libdcap_quoteprov.so": "libdcap_quoteprov.so.1",
     "libsgx_capable.so": "libsgx_capable.so",
 }
 _HEADERS = {
@@ -29,6 +30,7 @@ _HEADERS = {
     "libsgx_quote_ex.so": ["sgx_uae_quote_ex.h"],
     "libsgx_uae_service.so": ["sgx_uae_epid.h", "sgx_uae_launch.h", "sgx_uae_quote_ex.h"],
     "libsgx_dcap_ql.so": ["sgx_dcap_ql_wrapper.h"],
+    "libdcap_quoteprov.so": ["sgx_default_quote_provider.h"],
     "libsgx_capable.so": ["sgx_capable.h"],
 }
 # What generated code calls, and the vendor's libsgx_uswitchless.a; no header of the host's has it.

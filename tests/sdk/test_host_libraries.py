@@ -170,6 +170,7 @@ def test_the_platforms_libraries_link_and_say_what_they_cannot_do(
     command = ["g++", "-Wall", "-Werror", "-o", str(tmp_path / "platform")]
     command += [str(_HOST / "platform.cpp"), *(f"-I{place}" for place in host_includes())]
     command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-lsgx_dcap_ql", "-lsgx_capable"]
+    command += ["-ldcap_quoteprov"]
     command += [f"-lsgx_urts{suffix}", *(f"-l{name}{suffix}" for name in names)]
     subprocess.run(command, check=True)
     done = subprocess.run([str(tmp_path / "platform")], capture_output=True, text=True, check=False)

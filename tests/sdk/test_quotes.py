@@ -3,6 +3,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import socket
 import struct
@@ -151,14 +152,14 @@ def test_a_program_without_a_service_is_told_so(run: Run, environment: dict[str,
 
 
 @contextlib.contextmanager
-def _pretending(environment: dict[str, str], answer: bytes | None) -> Iterator[None]:
-    """Be a service that answers two clients' first requests; b"" hangs up, None is silence."""
+def _pretending(environment: dict[str, str], *answers: bytes | None) -> Iterator[None]:
+    """Be a service that answers clients' first requests in turn; b"" hangs up, None is silence."""
     place = Path(environment["ENSCONCE_SERVICE"])
     place.parent.mkdir(mode=0o700)
 
     def serve() -> None:
-        with contextlib.ExitStack() as held:
-            for _ in range(2):
+        with contextlib.ExitStack() as held, contextlib.suppress(OSError):
+            for answer in itertools.cycle(answers):
                 connection, _ = listener.accept()
                 held.enter_context(connection)
                 for _ in ("greeting", "request"):
@@ -174,6 +175,7 @@ def _pretending(environment: dict[str, str], answer: bytes | None) -> Iterator[N
         thread = threading.Thread(target=serve)
         thread.start()
         yield
+        listener.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
@@ -199,6 +201,13 @@ def test_an_answer_that_is_none_is_no_service(
 ) -> None:
     with _pretending(environment, answer):
         assert run("alone").stdout.splitlines()[0] == "0xe040 0x4001"
+
+
+def test_a_service_that_ends_just_then_is_asked_again(
+    run: Run, environment: dict[str, str]
+) -> None:
+    with _pretending(environment, b"", _DONE + bytes(1060)):
+        assert run("alone").stdout.splitlines()[0] == "0x0 0x0"
 
 
 @pytest.mark.slow

@@ -73,6 +73,7 @@ _LIBRARIES = (
         ("epid.c", "launch.c", "quote_ex.c", *_QUOTING),
     ),
     _Library("libsgx_dcap_ql", "libsgx_dcap_ql.so.1", ("dcap_ql.c", *_QUOTING)),
+    _Library("libdcap_quoteprov", "libdcap_quoteprov.so.1", ("quoteprov.c",)),
     _Library("libsgx_capable", "libsgx_capable.so", ("capable.c",)),
     _Library("libtee_libc", "libtee_libc.so.1", ("tee_libc.c",)),
 )

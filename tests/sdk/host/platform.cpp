@@ -4,6 +4,7 @@
 
 #include "sgx_capable.h"
 #include "sgx_dcap_ql_wrapper.h"
+#include "sgx_default_quote_provider.h"
 #include "sgx_uae_service.h"
 
 static_assert(sizeof(sgx_quote_t) == 436, "sgx_quote_t");
@@ -40,6 +41,11 @@ int main()
     wrong += sgx_qe_cleanup_by_policy() != SGX_QL_SUCCESS;
     wrong += sgx_ql_set_path(SGX_QL_QE3_PATH, "") != bad_for_dcap;
     wrong += sgx_ql_set_trace_callback(nullptr, SGX_QL_LOG_ERROR) != SGX_QL_SUCCESS;
+    wrong += sgx_ql_set_logging_callback(nullptr) != SGX_QL_SUCCESS;
+    wrong += sgx_qpl_clear_cache(7) != SGX_QL_SUCCESS;
+    wrong += sgx_qpl_clear_cache(8) != bad_for_dcap;
+    wrong += sgx_qpl_global_init() != SGX_QL_SUCCESS;
+    wrong += sgx_qpl_global_cleanup() != SGX_QL_SUCCESS;
     sgx_device_status_t status = SGX_DISABLED;
     wrong += sgx_is_capable(&capable) != SGX_SUCCESS || capable != 1;
     wrong += sgx_cap_get_status(&status) != SGX_SUCCESS || status != SGX_ENABLED;

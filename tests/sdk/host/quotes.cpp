@@ -231,6 +231,15 @@ static void keys(const std::string &)
     list.keys[1].spid[0] = 0x77; /* comes back as it is */
     CHECK(select_of(list, 2, &key) == SGX_SUCCESS);
     CHECK(std::memcmp(&key, &list.keys[1], sizeof key) == 0);
+    static const uint8_t vendor[] = {0x8c, 0x4f, 0x57, 0x75, 0xd7, 0x96, 0x50, 0x3e, 0x96, 0x13, 0x7f,
+                                     0x77, 0xc6, 0x8a, 0x82, 0x9a, 0x00, 0x56, 0xac, 0x8d, 0xed, 0x70,
+                                     0x14, 0x0b, 0x08, 0x1b, 0x09, 0x44, 0x90, 0xc5, 0x7b, 0xff};
+    std::memcpy(list.keys[1].base.mrsigner, vendor, sizeof vendor); /* as programs have built in */
+    CHECK(select_of(list, 2, &key) == SGX_SUCCESS);
+    CHECK(sgx_get_quote_size_ex(&key, &count) == SGX_SUCCESS && count > sizeof(sgx_quote3_t));
+    list.keys[1].base.prod_id = 2;
+    CHECK(select_of(list, 2, &key) == SGX_ERROR_UNSUPPORTED_ATT_KEY_ID);
+    list.keys[1] = own;
     for (uint32_t wrong : {0u, 1u, 3u}) CHECK(select_of(list, wrong, &key) != SGX_SUCCESS);
     list.header.version = 1;
     CHECK(select_of(list, 2, &key) == SGX_ERROR_INVALID_PARAMETER);

@@ -71,14 +71,19 @@ static int describe(int socket, struct quoter *quoter) {
 int quoting_open(struct quoter *quoter) {
     const struct service_hello hello = {
         .magic = "ensc", .version = SERVICE_VERSION, .kind = SERVICE_QUOTE};
-    int socket = service_connect(&hello, -1, true);
+    int error = -EPIPE;
 
-    if (socket < 0)
-        return socket;
-    int error = describe(socket, quoter);
-    if (error)
+    /* Once more where a service took the connection and ended, having been idle for long. */
+    for (int attempt = 0; attempt < 2 && error == -EPIPE; attempt++) {
+        int socket = service_connect(&hello, -1, true);
+        if (socket < 0)
+            return socket;
+        error = describe(socket, quoter);
+        if (!error)
+            return socket;
         close(socket);
-    return error ? error : socket;
+    }
+    return error;
 }
 
 void quoting_close(int socket) {
