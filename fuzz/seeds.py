@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from tests.dcap.certifying import Issuer
+from tests.dcap.enclaves import NOW, QuotedEnclave
 from tests.dcap.test_tcb_info import identity_of, tcb_info_of
 from tests.image.building import EnclaveFile, signed
 
@@ -26,6 +28,7 @@ from ensconce.dcap.quote import (
     TeeType,
     signed_part,
 )
+from ensconce.dcap.ratls import make_certificate
 from ensconce.edl.files import load_file
 from ensconce.edl.printer import render
 from ensconce.image import open_image, write_sgxs
@@ -52,6 +55,7 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     write_sgxs(stream, image.size, image.ssa_frame_size, list(image.operations())[:8])
     yield "fuzz_sgxs", stream.getvalue()
     yield "fuzz_identity", bytes(Identity.generate())
+    yield "fuzz_ratls", ratls_certificate()
     yield "fuzz_ledger", bytes(Ledger.initial(Identity.generate()))
     yield "fuzz_greeting", bytes(Hello(Kind.QUOTE, 0, 0, bytes(16), bytes(64), "seed"))
     for topic in QuoteTopic:
@@ -96,6 +100,13 @@ def attestation_seeds() -> Iterator[tuple[str, bytes]]:
     texts = (tcb_info, identity, json.dumps(collateral))
     for part in (root.der, crl, pem, *(text.encode() for text in texts)):
         yield "fuzz_collateral", part
+
+
+def ratls_certificate() -> bytes:
+    """Return a TLS certificate with evidence and endorsements."""
+    enclave = QuotedEnclave()
+    key = ec.generate_private_key(ec.SECP256R1())
+    return make_certificate(key, enclave, NOW, endorsements=enclave.collateral(), gramine=True)
 
 
 def main(folder: Path) -> None:

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The little of DER (ITU-T X.690) that SGX extensions need: read strictly, without recursion."""
+"""The little of DER (ITU-T X.690) that SGX needs: read strictly, without recursion."""
+
+from typing import NamedTuple
 
 from ensconce.errors import FormatError
 
@@ -10,8 +12,10 @@ __all__ = [
     "OBJECT_IDENTIFIER",
     "OCTET_STRING",
     "SEQUENCE",
+    "Element",
     "boolean",
     "children",
+    "elements",
     "encode",
     "encode_integer",
     "encode_oid",
@@ -40,6 +44,27 @@ def children(data: bytes, source: str) -> list[tuple[int, bytes]]:
         elements.append((tag, data[position:stop]))
         position = stop
     return elements
+
+
+class Element(NamedTuple):
+    """An element: its tag, its contents, and all of its bytes, as a signature covers them."""
+
+    tag: int
+    contents: bytes
+    whole: bytes
+
+
+def elements(data: bytes, source: str) -> list[Element]:
+    """Return each element in a constructed one's contents, with the bytes that it is."""
+    found = []
+    position = 0
+    for tag, contents in children(data, source):
+        size = len(contents)
+        longer = (size.bit_length() + 7) // 8 if size >= 0x80 else 0  # lengths are minimal
+        stop = position + 2 + longer + size
+        found.append(Element(tag, contents, data[position:stop]))
+        position = stop
+    return found
 
 
 def only_child(data: bytes, tag: int, source: str) -> bytes:

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endorsements in TLS certificates: the collateral that a peer sends along.
+
+60000([version, TCB info, its issuer chain, PCK CRL, root CRL, PCK CRL's issuer chain, QE identity,
+its issuer chain, and perhaps a date]), as Open Enclave orders them (oe_sgx_endorsements_fields_t).
+The two signed texts are as PCS answers them, {"tcbInfo":…,"signature":"…"}, so that the signed
+bytes stay what they were. Nothing here is trusted: `verify` checks all of it.
+"""
+
+import re
+
+from ensconce.dcap.cbor import Tagged, decode, encode
+from ensconce.dcap.collateral import Collateral
+from ensconce.dcap.ratls_evidence import QUOTE_TAG
+from ensconce.errors import FormatError
+
+__all__ = ["read_endorsements", "write_endorsements"]
+
+_SOURCE = "the endorsements"
+_FIELDS = 8
+_SIGNED = re.compile(
+    rb'\s*\{\s*"(tcbInfo|enclaveIdentity)"\s*:\s*(\{.*\})\s*,\s*"signature"\s*:\s*"'
+    rb'([0-9a-fA-F]{128})"\s*\}\s*',
+    re.DOTALL,
+)
+
+
+def read_endorsements(value: bytes) -> Collateral:
+    """Return the collateral in the extension's value."""
+    tagged = decode(value, _SOURCE)
+    if not isinstance(tagged, Tagged) or tagged.tag != QUOTE_TAG:
+        raise _fault(f"no tag {QUOTE_TAG}")
+    items = tagged.value
+    if not isinstance(items, tuple) or len(items) not in (_FIELDS, _FIELDS + 1):
+        raise _fault(f"no list of {_FIELDS} or {_FIELDS + 1} items")
+    texts = [item.rstrip(b"\0") for item in items[1:_FIELDS] if isinstance(item, bytes)]
+    if not isinstance(items[0], int) or len(texts) != _FIELDS - 1:
+        raise _fault("items of other types than a version and byte strings")
+    tcb_info, tcb_chain, _, _, crl_chain, identity, identity_chain = texts
+    info, info_signature = _split(tcb_info, b"tcbInfo")
+    qe, qe_signature = _split(identity, b"enclaveIdentity")
+    return Collateral(
+        crl_chain,
+        _crl(items[4]),
+        _crl(items[3]),
+        tcb_chain,
+        info,
+        info_signature,
+        identity_chain,
+        qe,
+        qe_signature,
+    )
+
+
+def write_endorsements(collateral: Collateral) -> bytes:
+    """Return the extension's value."""
+    items = (
+        1,
+        _join(b"tcbInfo", collateral.tcb_info, collateral.tcb_info_signature),
+        collateral.tcb_info_issuer_chain,
+        collateral.pck_crl,
+        collateral.root_ca_crl,
+        collateral.pck_crl_issuer_chain,
+        _join(b"enclaveIdentity", collateral.qe_identity, collateral.qe_identity_signature),
+        collateral.qe_identity_issuer_chain,
+    )
+    return encode(Tagged(QUOTE_TAG, items))
+
+
+def _join(name: bytes, text: bytes, signature: bytes) -> bytes:
+    """Return a signed text as PCS answers it."""
+    return b'{"%s":%s,"signature":"%s"}' % (name, text, signature.hex().encode())
+
+
+def _split(answer: bytes, name: bytes) -> tuple[bytes, bytes]:
+    """Return the signed text, byte for byte, and its signature."""
+    found = _SIGNED.fullmatch(answer)
+    if found is None or found[1] != name:
+        raise _fault(f"no signed {name.decode()} as PCS answers it")
+    return found[2], bytes.fromhex(found[3].decode())
+
+
+def _crl(value: object) -> bytes:
+    """Return a CRL in DER, which may stand there in hex as PCS's older answers have it."""
+    assert isinstance(value, bytes)  # noqa: S101  # the caller has looked
+    if value[:1] == b"\x30" and value[1:2] >= b"\x80":
+        return value
+    try:
+        return bytes.fromhex(value.rstrip(b"\0").decode())
+    except ValueError as error:
+        raise _fault("a CRL that is neither DER nor DER in hex") from error
+
+
+def _fault(what: str) -> FormatError:
+    """Return the error of endorsements that can't be used."""
+    return FormatError(f"{_SOURCE} have {what}", source=_SOURCE)
