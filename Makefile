@@ -23,8 +23,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt setup.py $(wildcard csrc/*.[ch])
 core: $(VENV)/.ready ## build the native module in place
 	@$(BIN)/python setup.py -q build_ext --inplace
 
-demo: $(VENV)/.ready ## build, sign, measure, load and call hello world
+demo: $(VENV)/.ready ## call hello world's enclave, then give one a secret for its quote
 	@$(BIN)/python examples/01-hello-world/host.py
+	@$(BIN)/python examples/06-remote-attestation/relying_party.py
 
 test: $(VENV)/.ready ## run every test that needs no cluster and no SGX processor
 	@$(BIN)/python -m pytest

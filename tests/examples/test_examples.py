@@ -32,14 +32,14 @@ def _copy(home: Path, name: str) -> Path:
     return shutil.copytree(_EXAMPLES / name, home / name, ignore=ignored)
 
 
-def _run(folder: Path) -> str:
+def _run(folder: Path, program: str = "host.py") -> str:
     environment = os.environ | {
         "ENSCONCE_BACKEND": "emulated",
         "ENSCONCE_CACHE": str(cache_folder()),
         "ENSCONCE_PLATFORM": str(folder.parent / "platform"),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    command = [sys.executable, "host.py"]
+    command = [sys.executable, program]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
     )
@@ -120,6 +120,22 @@ def test_attested_enclaves_refuse_what_the_host_changed_or_played_back(attestati
 def test_attested_enclaves_refuse_another_signers_on_either_side(attestation: str) -> None:
     assert "by another signer is refused, genuine, and a stranger" in attestation
     assert "would talk to anybody is refused, genuine, and a stranger" in attestation
+
+
+@pytest.fixture(scope="module")
+def remote(home: Path) -> str:
+    return _run(_copy(home, "06-remote-attestation"), "relying_party.py")
+
+
+def test_a_secret_is_released_to_the_enclave_that_is_wanted(remote: str) -> None:
+    assert "3. The policy for this enclave: accepted, the quote is verified" in remote
+    assert "the platform is UpToDate" in remote
+    assert "   the enclave has the secret\n" in remote
+
+
+def test_no_secret_is_released_under_another_policy(remote: str) -> None:
+    assert re.search(r"^1\. A policy for production: refused.* root_not_trusted", remote, re.M)
+    assert re.search(r"^2\. A policy for another enclave: refused.* sgx\.mr_enclave", remote, re.M)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +228,7 @@ class _Silent:
         return 0
 
 
-@pytest.mark.usefixtures("sealed_runs", "attestation", "python_host")
+@pytest.mark.usefixtures("sealed_runs", "attestation", "remote", "python_host")
 @pytest.mark.parametrize(
     ("example", "file", "interface", "left_out"),
     [
@@ -220,6 +236,7 @@ class _Silent:
         ("03-sealed-state", "v2.signer.so", "enclave.edl", ()),
         ("04-local-attestation", "initiator.signer.so", "initiator.edl", ()),
         ("04-local-attestation", "responder.signer.so", "responder.edl", ()),
+        ("06-remote-attestation", "enclave.signed.so", "enclave.edl", ()),
         (
             "05-python-host",
             "enclave.signed.so",

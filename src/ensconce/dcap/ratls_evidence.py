@@ -177,7 +177,7 @@ def report_data_of(bound: bytes) -> bytes:
 
 def _claims(buffer: bytes) -> MappingProxyType[str, bytes]:
     """Return the byte strings in a claims buffer, one of which is the key's hash."""
-    claims = decode(buffer, "the claims")
+    claims = decode(buffer, "the claims buffer")
     if not isinstance(claims, dict):
         raise _fault("claims that are no map")
     for name in (PUBKEY_HASH, NONCE):

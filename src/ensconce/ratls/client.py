@@ -37,6 +37,9 @@ class PeerRefused(VerificationError, ssl.SSLError):
     It is an SSLError too, so that whatever handles failed handshakes handles this one.
     """
 
+    def __str__(self) -> str:
+        return str(self.args[0])
+
 
 class _ClientContext(ssl.SSLContext):
     """A context whose sockets and objects verify the server."""
