@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ensconce.crypto import aes_cmac
-from ensconce.dcap import Collateral, Policy, Root
+from ensconce.dcap import Collateral, Policy, Root, der
 from ensconce.dcap.policy import SgxPolicy
 from ensconce.isa.attributes import AttributeFlags, Attributes, Xfrm
 from ensconce.isa.keyrequest import KeyName
@@ -18,7 +20,7 @@ from ensconce.machine.identity import Identity
 from ensconce.machine.keys import KeyHierarchy
 from ensconce.platform.quoting import EmulatedPlatform
 
-__all__ = ["MR_ENCLAVE", "NOW", "QuotedEnclave"]
+__all__ = ["MR_ENCLAVE", "NOW", "QuotedEnclave", "with_null_parameters"]
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 MR_ENCLAVE = b"\x4d" * 32
@@ -69,3 +71,16 @@ class QuotedEnclave:
             tdx=None,
             accept_emulated_root=self.root.fingerprint,
         )
+
+
+def with_null_parameters(certificate: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a certificate with NULL behind its ECDSA algorithm, as Gramine's have it."""
+    oid = der.encode(der.OBJECT_IDENTIFIER, der.encode_oid("1.2.840.10045.4.3.2"))
+    algorithm = der.encode(der.SEQUENCE, oid + bytes.fromhex("0500"))
+    whole = der.only_child(certificate, der.SEQUENCE, "a certificate")
+    tbs = der.elements(whole, "a certificate")[0]
+    fields = [field.whole for field in der.elements(tbs.contents, "a certificate")]
+    fields[2] = algorithm
+    signed = der.encode(der.SEQUENCE, b"".join(fields))
+    signature = b"\0" + key.sign(signed, ec.ECDSA(SHA256()))
+    return der.encode(der.SEQUENCE, signed + algorithm + der.encode(3, signature))

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.dcap.certifying import Issuer
 from tests.dcap.corpus import CORPUS
-from tests.dcap.enclaves import MR_ENCLAVE, NOW, QuotedEnclave
+from tests.dcap.enclaves import MR_ENCLAVE, NOW, QuotedEnclave, with_null_parameters
 
 from ensconce.dcap import INTEL_ROOT, Policy, Reason, Watermarks, der
 from ensconce.dcap.cbor import Tagged, encode
@@ -88,19 +88,6 @@ def carrying(
     builder = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=1))
     made = builder.add_extension(extension, critical).sign(key, SHA256())
     return made.public_bytes(Encoding.DER)
-
-
-def with_null_parameters(certificate: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a certificate with NULL behind its ECDSA algorithm, as Gramine's have it."""
-    oid = der.encode(der.OBJECT_IDENTIFIER, der.encode_oid("1.2.840.10045.4.3.2"))
-    algorithm = der.encode(der.SEQUENCE, oid + bytes.fromhex("0500"))
-    whole = der.only_child(certificate, der.SEQUENCE, "a certificate")
-    tbs = der.elements(whole, "a certificate")[0]
-    fields = [field.whole for field in der.elements(tbs.contents, "a certificate")]
-    fields[2] = algorithm
-    signed = der.encode(der.SEQUENCE, b"".join(fields))
-    signature = b"\0" + key.sign(signed, ec.ECDSA(SHA256()))
-    return der.encode(der.SEQUENCE, signed + algorithm + der.encode(3, signature))
 
 
 @needs_certificates

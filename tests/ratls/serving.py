@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from tests.dcap.enclaves import NOW, QuotedEnclave
+from tests.dcap.enclaves import NOW, QuotedEnclave, with_null_parameters
 
 from ensconce.ratls import Credential, Verifier, attest_with
 
-__all__ = ["Echo", "connected", "credential_of", "serving", "verifier_of"]
+__all__ = ["Echo", "GramineCredential", "connected", "credential_of", "serving", "verifier_of"]
 
 _TIMEOUT = 10
 
@@ -26,6 +26,14 @@ def verifier_of(enclave: QuotedEnclave) -> Verifier:
 def credential_of(enclave: QuotedEnclave) -> Credential:
     """Return what a host of the enclave proves itself with."""
     return Credential(attest_with(enclave), clock=lambda: NOW, valid=timedelta(hours=1))
+
+
+class GramineCredential(Credential):
+    """A credential whose certificates have NULL parameters, as Gramine makes them."""
+
+    def certificate(self, nonce: bytes | None = None) -> bytes:
+        """Return a certificate that `cryptography` can't read."""
+        return with_null_parameters(super().certificate(nonce), self.private_key)
 
 
 @dataclass

@@ -8,7 +8,14 @@ from datetime import timedelta
 
 import pytest
 from tests.dcap.enclaves import MR_ENCLAVE, NOW, QuotedEnclave
-from tests.ratls.serving import Echo, connected, credential_of, serving, verifier_of
+from tests.ratls.serving import (
+    Echo,
+    GramineCredential,
+    connected,
+    credential_of,
+    serving,
+    verifier_of,
+)
 
 from ensconce.dcap.ratls import Evidence, make_claims
 from ensconce.dcap.ratls_certificate import TlsCertificate
@@ -50,6 +57,15 @@ def test_client_and_server_talk_once_the_enclave_is_verified(
         assert isinstance(body, ReportBody)
         assert body.mr_enclave == MR_ENCLAVE
         assert (appraisal.evidence.nonce is not None) is fresh
+
+
+def test_a_server_with_a_certificate_like_gramines_is_accepted(enclave: QuotedEnclave) -> None:
+    credential = GramineCredential(attest_with(enclave), clock=lambda: NOW)
+    with (
+        serving(server_context(credential)) as echo,
+        connected(echo, client_context(verifier_of(enclave))) as tls,
+    ):
+        assert appraisal_of(tls).accepted
 
 
 def test_each_connection_gets_a_quote_of_its_own(enclave: QuotedEnclave) -> None:

@@ -61,6 +61,11 @@ class Credential:
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
     _kept: tuple[datetime, bytes] | None = field(default=None, init=False, repr=False)
 
+    @property
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        """The TLS key, for what ends TLS in this process; keep it there."""
+        return self._key
+
     def certificate(self, nonce: bytes | None = None) -> bytes:
         """Return a certificate (DER): a new one for a nonce, else the one that is kept."""
         with self._lock:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whom to talk to: everything that decides whether a peer's certificate is accepted."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ class Verifier:
 
     `collateral` is one set for all peers, a function that finds it, or None to take what peers
     bring along (see `verify_certificate` for what that means). `cache` and `watermarks` are
-    shared by all connections.
+    shared by all connections, in whichever threads.
     """
 
     policy: Policy
@@ -45,6 +46,7 @@ class Verifier:
     watermarks: Watermarks | None = None
     cache: Cache = field(default_factory=Cache)
     clock: Callable[[], datetime] = utc_now
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def verify(self, certificate: bytes | None, nonce: bytes | None = None) -> Appraisal:
         """Return the appraisal of a peer that is accepted; whatever else is an EnsconceError."""
@@ -54,15 +56,16 @@ class Verifier:
         if callable(collateral):
             evidence = Evidence.read(TlsCertificate.parse(certificate))
             collateral = collateral(Quote.parse(evidence.quote))
-        appraisal = verify_certificate(
-            certificate,
-            collateral,
-            self.clock(),
-            self.policy,
-            nonce=nonce,
-            roots=self.roots,
-            cache=self.cache,
-            watermarks=self.watermarks,
-        )
+        with self._lock:
+            appraisal = verify_certificate(
+                certificate,
+                collateral,
+                self.clock(),
+                self.policy,
+                nonce=nonce,
+                roots=self.roots,
+                cache=self.cache,
+                watermarks=self.watermarks,
+            )
         appraisal.require()
         return appraisal
