@@ -91,6 +91,7 @@ def main() -> None:
         right = Policy(sgx=this, accept_emulated_root=root.fingerprint)
 
         secret = secrets.token_bytes(32)
+        print(f"A secret for the enclave with MRENCLAVE {mr_enclave.hex()}")
         for number, (what, policy, trusted) in enumerate(
             (
                 ("A policy for production", production, INTEL_ROOT),
@@ -101,7 +102,6 @@ def main() -> None:
         ):
             verifier = Verifier(policy, collateral, (trusted,))
             print(f"{number}. {what}: {release(secret, address, verifier)}")
-        print(f"   MRENCLAVE {mr_enclave.hex()}")
     finally:
         host.terminate()
         host.wait()

@@ -19,8 +19,8 @@ from tests.dcap.certifying import Issuer
 from tests.dcap.corpus import CORPUS
 from tests.dcap.enclaves import MR_ENCLAVE, NOW, QuotedEnclave, with_null_parameters
 
-from ensconce.dcap import INTEL_ROOT, Policy, Reason, Watermarks, der
-from ensconce.dcap.cbor import Tagged, encode
+from ensconce.dcap import INTEL_ROOT, Collateral, Policy, Reason, Watermarks, der
+from ensconce.dcap.cbor import Tagged, Value, decode, encode
 from ensconce.dcap.quote import Quote, QuoteHeader, TdReport, TeeType, signed_part
 from ensconce.dcap.ratls import (
     Appraisal,
@@ -31,6 +31,7 @@ from ensconce.dcap.ratls import (
     verify_certificate,
 )
 from ensconce.dcap.ratls_certificate import MAX_CERTIFICATE_SIZE, TlsCertificate
+from ensconce.dcap.ratls_endorsements import read_endorsements, write_endorsements
 from ensconce.dcap.ratls_evidence import (
     EVIDENCE,
     GRAMINE_QUOTE,
@@ -170,6 +171,47 @@ def test_endorsements_that_come_along_serve_as_collateral(
     made = make_certificate(key, enclave, NOW, endorsements=enclave.collateral())
     appraisal = verify_certificate(made, None, NOW, enclave.policy, roots=[enclave.root])
     assert appraisal.accepted, appraisal.reasons
+
+
+def test_endorsements_may_have_crls_in_hex_and_nuls_behind_texts(enclave: QuotedEnclave) -> None:
+    collateral = enclave.collateral()
+    items = _items(collateral)
+    items[2] += b"\0"
+    items[3], items[4] = items[3].hex().encode() + b"\0", items[4].hex().encode()
+    written = encode(Tagged(60000, (1, *items[1:], b"2026-11-24T00:00:00Z")))
+    assert read_endorsements(written) == collateral
+
+
+def _items(collateral: Collateral) -> list[bytes]:
+    match decode(write_endorsements(collateral), "endorsements"):
+        case Tagged(60000, tuple(items)):
+            return [item if isinstance(item, bytes) else b"" for item in items]
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "fault"),
+    [
+        (1, b"{}", "no signed tcbInfo"),
+        (3, b"no CRL", "neither DER"),
+        (6, b'{"tcbInfo":{},"signature":"' + b"0" * 128 + b'"}', "no signed enclaveIdentity"),
+        (7, 7, "other types"),
+        (0, b"1", "other types"),
+    ],
+)
+def test_endorsements_of_another_shape_are_refused(
+    enclave: QuotedEnclave, position: int, value: int | bytes, fault: str
+) -> None:
+    items: list[int | bytes] = [1, *_items(enclave.collateral())[1:]]
+    items[position] = value
+    with pytest.raises(FormatError, match=fault):
+        read_endorsements(encode(Tagged(60000, tuple(items))))
+
+
+@pytest.mark.parametrize("value", [(), Tagged(60001, ()), Tagged(60000, (1, b"", b""))])
+def test_other_cbor_is_no_endorsements(value: Value) -> None:
+    with pytest.raises(FormatError, match=r"no tag|no list"):
+        read_endorsements(encode(value))
 
 
 def test_old_endorsements_are_refused_by_watermarks(

@@ -223,6 +223,27 @@ def test_asyncio_connects_to_verified_servers_only(enclave: QuotedEnclave) -> No
         assert echo.heard == []
 
 
+def test_asyncio_serves_a_fresh_quote_too(enclave: QuotedEnclave) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(100))
+        writer.close()
+
+    async def exchange() -> bytes:
+        context = server_context(credential_of(enclave))
+        async with await asyncio.start_server(answer, "127.0.0.1", ssl=context) as server:
+            host, port = server.sockets[0].getsockname()
+            client = client_context(verifier_of(enclave))
+            reader, writer = await asyncio.open_connection(host, port, ssl=client)
+            appraisal = appraisal_of(writer.get_extra_info("ssl_object"))
+            assert appraisal.evidence.nonce is not None
+            writer.write(b"a secret")
+            answered = await reader.read(100)
+            writer.close()
+            return answered
+
+    assert asyncio.run(asyncio.wait_for(exchange(), 10)) == b"a secret"
+
+
 def test_a_server_whose_quote_fails_answers_with_an_alert(enclave: QuotedEnclave) -> None:
     attest = attest_with(enclave)
 

@@ -33,20 +33,20 @@ def read_endorsements(value: bytes) -> Collateral:
     items = tagged.value
     if not isinstance(items, tuple) or len(items) not in (_FIELDS, _FIELDS + 1):
         raise _fault(f"no list of {_FIELDS} or {_FIELDS + 1} items")
-    texts = [item.rstrip(b"\0") for item in items[1:_FIELDS] if isinstance(item, bytes)]
-    if not isinstance(items[0], int) or len(texts) != _FIELDS - 1:
+    parts = [item for item in items[1:_FIELDS] if isinstance(item, bytes)]
+    if not isinstance(items[0], int) or len(parts) != _FIELDS - 1:
         raise _fault("items of other types than a version and byte strings")
-    tcb_info, tcb_chain, _, _, crl_chain, identity, identity_chain = texts
+    tcb_info, tcb_chain, pck_crl, root_crl, crl_chain, identity, identity_chain = parts
     info, info_signature = _split(tcb_info, b"tcbInfo")
     qe, qe_signature = _split(identity, b"enclaveIdentity")
     return Collateral(
-        crl_chain,
-        _crl(items[4]),
-        _crl(items[3]),
-        tcb_chain,
+        crl_chain.rstrip(b"\0"),
+        _crl(root_crl),
+        _crl(pck_crl),
+        tcb_chain.rstrip(b"\0"),
         info,
         info_signature,
-        identity_chain,
+        identity_chain.rstrip(b"\0"),
         qe,
         qe_signature,
     )
@@ -74,15 +74,14 @@ def _join(name: bytes, text: bytes, signature: bytes) -> bytes:
 
 def _split(answer: bytes, name: bytes) -> tuple[bytes, bytes]:
     """Return the signed text, byte for byte, and its signature."""
-    found = _SIGNED.fullmatch(answer)
+    found = _SIGNED.fullmatch(answer.rstrip(b"\0"))
     if found is None or found[1] != name:
         raise _fault(f"no signed {name.decode()} as PCS answers it")
     return found[2], bytes.fromhex(found[3].decode())
 
 
-def _crl(value: object) -> bytes:
+def _crl(value: bytes) -> bytes:
     """Return a CRL in DER, which may stand there in hex as PCS's older answers have it."""
-    assert isinstance(value, bytes)  # noqa: S101  # the caller has looked
     if value[:1] == b"\x30" and value[1:2] >= b"\x80":
         return value
     try:
