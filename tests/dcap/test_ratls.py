@@ -192,9 +192,13 @@ def _items(collateral: Collateral) -> list[bytes]:
 @pytest.mark.parametrize(
     ("position", "value", "fault"),
     [
-        (1, b"{}", "no signed tcbInfo"),
+        (1, b"{}", "certificate's tcbInfo can't be read"),
         (3, b"no CRL", "neither DER"),
-        (6, b'{"tcbInfo":{},"signature":"' + b"0" * 128 + b'"}', "no signed enclaveIdentity"),
+        (
+            6,
+            b'{"tcbInfo":{},"signature":"' + b"0" * 128 + b'"}',
+            "certificate's enclaveIdentity can't be read",
+        ),
         (7, 7, "other types"),
         (0, b"1", "other types"),
     ],

@@ -6,7 +6,6 @@ about, and no more, so a PCCS with a self-signed certificate is as good as any.
 Source: Intel PCS API v4, and its PCCS.
 """
 
-import json
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from urllib.request import HTTPSHandler, Request, build_opener
 
 from ensconce.dcap.certificate import Certificate, parse_chain
 from ensconce.dcap.chain import PckCa
-from ensconce.dcap.collateral import Collateral
+from ensconce.dcap.collateral import Collateral, crl_in, signed_in
 from ensconce.dcap.pck import PckExtension
 from ensconce.dcap.quote import CertificationKind, Quote, TeeType
 from ensconce.errors import FormatError, ServiceError
@@ -26,7 +25,6 @@ __all__ = ["Answer", "Get", "fetch_collateral", "web"]
 
 _MAX_ANSWER = 2 << 20  # bytes
 _SECONDS = 30
-_SIGNATURE = 64
 # A PPID encrypted for Intel, CPUSVN, PCESVN, PCE-ID
 _PPID_SIZES = {CertificationKind.PPID_RSA2048: 256, CertificationKind.PPID_RSA3072: 384}
 _QE_ID = slice(0, 16)  # of the header's user data
@@ -65,12 +63,12 @@ def fetch_collateral(quote: bytes, url: str, get: Get | None = None) -> Collater
     tcb = get(f"{tee}/tcb?{urlencode({'fmspc': pck.fmspc.hex().upper()})}")
     identity = get(f"{tee}/qe/identity")
     root_crl = get(f"{base}/rootcacrl")
-    tcb_info, tcb_signature = _signed(tcb.body, "tcbInfo")
-    qe_identity, qe_signature = _signed(identity.body, "enclaveIdentity")
+    tcb_info, tcb_signature = signed_in(tcb.body, "tcbInfo", "the PCCS")
+    qe_identity, qe_signature = signed_in(identity.body, "enclaveIdentity", "the PCCS")
     return Collateral(
         _chain(crl, "sgx-pck-crl-issuer-chain"),
-        _der(root_crl.body),
-        _der(crl.body),
+        crl_in(root_crl.body, "the PCCS"),
+        crl_in(crl.body, "the PCCS"),
         _chain(tcb, "tcb-info-issuer-chain", "sgx-tcb-info-issuer-chain"),
         tcb_info,
         tcb_signature,
@@ -143,32 +141,3 @@ def _chain(answer: Answer, *names: str) -> bytes:
         if name in answer.headers:
             return unquote(answer.headers[name]).encode()
     raise FormatError(f"the PCCS's answer has no header {names[0]}; it is no PCCS", source="PCCS")
-
-
-def _der(body: bytes) -> bytes:
-    """Return a CRL in DER, which a PCCS may give in hex."""
-    if body[:1] == b"\x30" and body[1:2] >= b"\x80":
-        return body
-    try:
-        return bytes.fromhex(body.decode("ascii").strip())
-    except ValueError as error:
-        raise FormatError("the PCCS's CRL is neither DER nor hex", source="PCCS") from error
-
-
-def _signed(body: bytes, name: str) -> tuple[bytes, bytes]:
-    """Return a signed object's bytes as they came, and the signature, out of an answer."""
-    prefix, between = f'{{"{name}":', ',"signature":"'
-    try:
-        text = body.decode()
-        if not text.startswith(prefix):
-            raise ValueError(f"it does not begin with {prefix}")
-        _, end = json.JSONDecoder().raw_decode(text, len(prefix))
-        rest = text[end:].rstrip()
-        if not rest.startswith(between) or not rest.endswith('"}'):
-            raise ValueError("no signature follows")
-        signature = bytes.fromhex(rest[len(between) : -2])
-        if len(signature) != _SIGNATURE:
-            raise ValueError(f"the signature has {len(signature)} bytes")
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"the PCCS's {name} can't be read: {error}", source="PCCS") from error
-    return text[len(prefix) : end].encode(), signature

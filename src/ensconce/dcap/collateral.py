@@ -5,13 +5,14 @@ The file is only a container that nothing vouches for; the signed texts in it ar
 that the bytes the signatures cover come through unchanged.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Self
 
 from ensconce.dcap.signed_json import parse_object
 from ensconce.errors import FormatError
 
-__all__ = ["Collateral"]
+__all__ = ["Collateral", "crl_in", "signed_in"]
 
 _MAX_SIZE = 8 << 20
 _SIGNATURE = 64
@@ -69,3 +70,32 @@ class Collateral:
                 "the collateral holds half a character; it was not written as UTF-8",
                 source="collateral",
             ) from error
+
+
+def signed_in(answer: bytes, name: str, source: str) -> tuple[bytes, bytes]:
+    """Return a signed object's bytes as they came, and the signature, out of an answer of PCS."""
+    prefix, between = f'{{"{name}":', ',"signature":"'
+    try:
+        text = answer.decode()
+        if not text.startswith(prefix):
+            raise ValueError(f"it does not begin with {prefix}")
+        _, end = json.JSONDecoder().raw_decode(text, len(prefix))
+        rest = text[end:].rstrip()
+        if not rest.startswith(between) or not rest.endswith('"}'):
+            raise ValueError("no signature follows")
+        signature = bytes.fromhex(rest[len(between) : -2])
+        if len(signature) != _SIGNATURE:
+            raise ValueError(f"the signature has {len(signature)} bytes")
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{source}'s {name} can't be read: {error}", source=source) from error
+    return text[len(prefix) : end].encode(), signature
+
+
+def crl_in(answer: bytes, source: str) -> bytes:
+    """Return a CRL in DER, which an answer may have in hex."""
+    if answer[:1] == b"\x30" and answer[1:2] >= b"\x80":
+        return answer
+    try:
+        return bytes.fromhex(answer.decode("ascii").strip())
+    except ValueError as error:
+        raise FormatError(f"{source}'s CRL is neither DER nor hex", source=source) from error

@@ -7,22 +7,16 @@ The two signed texts are as PCS answers them, {"tcbInfo":…,"signature":"…"},
 bytes stay what they were. Nothing here is trusted: `verify` checks all of it.
 """
 
-import re
-
 from ensconce.dcap.cbor import Tagged, decode, encode
-from ensconce.dcap.collateral import Collateral
+from ensconce.dcap.collateral import Collateral, crl_in, signed_in
 from ensconce.dcap.ratls_evidence import QUOTE_TAG
 from ensconce.errors import FormatError
 
 __all__ = ["read_endorsements", "write_endorsements"]
 
-_SOURCE = "the endorsements"
+_SOURCE, _CARRIER = "the endorsements", "the TLS certificate"
 _FIELDS = 8
-_SIGNED = re.compile(
-    rb'\s*\{\s*"(tcbInfo|enclaveIdentity)"\s*:\s*(\{.*\})\s*,\s*"signature"\s*:\s*"'
-    rb'([0-9a-fA-F]{128})"\s*\}\s*',
-    re.DOTALL,
-)
+_NUL = b"\0"  # of C strings
 
 
 def read_endorsements(value: bytes) -> Collateral:
@@ -37,16 +31,16 @@ def read_endorsements(value: bytes) -> Collateral:
     if not isinstance(items[0], int) or len(parts) != _FIELDS - 1:
         raise _fault("items of other types than a version and byte strings")
     tcb_info, tcb_chain, pck_crl, root_crl, crl_chain, identity, identity_chain = parts
-    info, info_signature = _split(tcb_info, b"tcbInfo")
-    qe, qe_signature = _split(identity, b"enclaveIdentity")
+    info, info_signature = signed_in(tcb_info.rstrip(_NUL), "tcbInfo", _CARRIER)
+    qe, qe_signature = signed_in(identity.rstrip(_NUL), "enclaveIdentity", _CARRIER)
     return Collateral(
-        crl_chain.rstrip(b"\0"),
+        crl_chain.rstrip(_NUL),
         _crl(root_crl),
         _crl(pck_crl),
-        tcb_chain.rstrip(b"\0"),
+        tcb_chain.rstrip(_NUL),
         info,
         info_signature,
-        identity_chain.rstrip(b"\0"),
+        identity_chain.rstrip(_NUL),
         qe,
         qe_signature,
     )
@@ -72,22 +66,9 @@ def _join(name: bytes, text: bytes, signature: bytes) -> bytes:
     return b'{"%s":%s,"signature":"%s"}' % (name, text, signature.hex().encode())
 
 
-def _split(answer: bytes, name: bytes) -> tuple[bytes, bytes]:
-    """Return the signed text, byte for byte, and its signature."""
-    found = _SIGNED.fullmatch(answer.rstrip(b"\0"))
-    if found is None or found[1] != name:
-        raise _fault(f"no signed {name.decode()} as PCS answers it")
-    return found[2], bytes.fromhex(found[3].decode())
-
-
 def _crl(value: bytes) -> bytes:
-    """Return a CRL in DER, which may stand there in hex as PCS's older answers have it."""
-    if value[:1] == b"\x30" and value[1:2] >= b"\x80":
-        return value
-    try:
-        return bytes.fromhex(value.rstrip(b"\0").decode())
-    except ValueError as error:
-        raise _fault("a CRL that is neither DER nor DER in hex") from error
+    """Return a CRL in DER, which may stand there in hex with a NUL behind it."""
+    return crl_in(value if value[:1] == b"\x30" else value.rstrip(_NUL), _CARRIER)
 
 
 def _fault(what: str) -> FormatError:
