@@ -16,6 +16,8 @@ from tests.dcap.enclaves import NOW, QuotedEnclave
 from tests.dcap.test_tcb_info import identity_of, tcb_info_of
 from tests.image.building import EnclaveFile, signed
 
+from ensconce.aesm.keyid import VENDOR_QE_KEY
+from ensconce.aesm.wire import request
 from ensconce.crypto import generate_signing_key
 from ensconce.dcap.pck import PckExtension, SgxType
 from ensconce.dcap.quote import (
@@ -61,6 +63,12 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     for topic in QuoteTopic:
         yield "fuzz_greeting", bytes(QuoteRequest(topic))
     yield "fuzz_enclave_config", (EXAMPLE / "enclave.config.xml").read_bytes()
+    key = bytes(VENDOR_QE_KEY)
+    yield "fuzz_aesm", request("init_quote_ex", att_key_id=key, b_pub_key_id=True, buf_size=32)
+    report = {"report": bytes(432), "qe_report_info": bytes(960), "buf_size": 8192}
+    yield "fuzz_aesm", request("get_quote_ex", att_key_id=key, **report)
+    keys = bytes(4) + (1).to_bytes(4, "little") + key
+    yield "fuzz_aesm", request("select_att_key_id", att_key_id_list=keys)
     edl = EXAMPLE / "enclave.edl"
     yield "fuzz_edl", edl.read_bytes()
     yield "fuzz_edl", render(load_file(edl)).encode()

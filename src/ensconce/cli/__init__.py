@@ -36,6 +36,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     lazy={
+        "aesm": "ensconce.cli.aesm:aesm",
         "attest": "ensconce.cli.attest:attest",
         "doctor": "ensconce.cli.doctor:doctor",
         "enclave": "ensconce.cli.enclave:enclave",
