@@ -8,10 +8,14 @@ from pathlib import Path
 
 import click
 
+from ensconce.cli.doctor import check_line
 from ensconce.cli.output import emit, json_option
 from ensconce.cli.verify import policy_of, time_of
 from ensconce.dcap import INTEL_ROOT, Collateral, Outlook, Policy, Root
 from ensconce.dcap import forecast as forecast_quote
+from ensconce.dcap.client import web
+from ensconce.platform.attestation import Verifier, read_pckid, walk
+from ensconce.platform.checks import State
 
 __all__ = ["attest"]
 
@@ -33,6 +37,7 @@ def attest() -> None:
 
     \b
     Example:
+      ensconce attest doctor --pccs https://localhost:8081/sgx/certification/v4
       ensconce attest forecast quotes/*.bin --today now.json --tomorrow next.json --policy p.toml
     """
 
@@ -79,6 +84,67 @@ def forecast(
     ]
     emit(rows, as_json=as_json, text=lambda rows: "\n".join(map(_words, rows)))
     return 0 if all(each.accepted for row in rows for each in row.outlooks) else 1
+
+
+@attest.command()
+@click.option("--quote", type=_file, help="A quote that was made; one of this machine's else.")
+@click.option("--pccs", required=True, metavar="URL", help="https://…/sgx/certification/v4")
+@click.option("--insecure-tls", is_flag=True, help="Let the PCCS have any certificate.")
+@click.option("--root-ca", type=_file, metavar="DER", help="Trust this root, not Intel's.")
+@click.option("--policy", type=_file, metavar="TOML", help="What is wanted of the quote.")
+@click.option("--pckid", type=_file, metavar="CSV", help="What PCKIDRetrievalTool wrote.")
+@json_option
+def doctor(
+    quote: Path | None,
+    pccs: str,
+    root_ca: Path | None,
+    policy: Path | None,
+    pckid: Path | None,
+    *,
+    insecure_tls: bool,
+    as_json: bool,
+) -> int:
+    """Walk from an enclave to its verifier; name the first broken link and its mend.
+
+    The links: a quote, its PCK certificate, the PCCS, the clock, whether the quote is genuine, and
+    what the policy wants. Exit 0 if all hold, 1 if one is broken.
+
+    \b
+    Example:
+      ensconce attest doctor --pccs https://localhost:8081/sgx/certification/v4
+      ensconce attest doctor --quote quote.bin --pccs URL --policy policy.toml --json
+    """
+    verifier = Verifier(
+        pccs,
+        web(check_tls=not insecure_tls),
+        datetime.now(UTC),
+        (Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,),
+        Policy() if policy is None else policy_of(policy),
+        None if pckid is None else read_pckid(pckid),
+    )
+    evidence = _own_quote if quote is None else quote.read_bytes
+    checks = list(walk(evidence, verifier))
+    broken = any(check.state is State.MISSING for check in checks)
+    emit(
+        {"checks": checks, "whole": not broken},
+        as_json=as_json,
+        text=lambda result: "\n".join(map(check_line, result["checks"])),
+    )
+    return int(broken)
+
+
+def _own_quote() -> bytes:
+    """Have an enclave made on the spot quoted by this machine's quoting role."""
+    from ensconce.aesm.witness import REPORT_DATA_BYTES, Witness
+    from ensconce.enclave import default_device
+    from ensconce.platform.quoting import quoting_role
+
+    role = quoting_role()
+    witness = Witness(default_device())
+    try:
+        return role.quote(witness.report(role.target_info, bytes(REPORT_DATA_BYTES)))
+    finally:
+        witness.close()
 
 
 def _words(row: _Row) -> str:

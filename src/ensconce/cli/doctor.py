@@ -6,7 +6,7 @@ import click
 from ensconce.cli.output import emit, json_option
 from ensconce.platform.checks import Check, Machine, State, check_machine
 
-__all__ = ["doctor"]
+__all__ = ["check_line", "doctor"]
 
 _MARKS = {State.OK: "ok     ", State.ABSENT: "absent ", State.MISSING: "MISSING"}
 
@@ -25,12 +25,12 @@ def doctor(*, as_json: bool) -> int:
     emit(
         {"checks": checks, "ready": not missing},
         as_json=as_json,
-        text=lambda result: "\n".join(map(_line, result["checks"])),
+        text=lambda result: "\n".join(map(check_line, result["checks"])),
     )
     return int(missing)
 
 
-def _line(check: Check) -> str:
+def check_line(check: Check) -> str:
     """Return a check as a person reads it."""
     line = f"{_MARKS[check.state]}  {check.name:<22} {check.detail}"
     return f"{line}\n{'':33}mend: {check.mend}" if check.mend else line
