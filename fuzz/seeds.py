@@ -16,9 +16,9 @@ from tests.dcap.enclaves import NOW, QuotedEnclave
 from tests.dcap.test_tcb_info import identity_of, tcb_info_of
 from tests.image.building import EnclaveFile, signed
 
-from ensconce.aesm.keyid import VENDOR_QE_KEY
 from ensconce.aesm.wire import request
 from ensconce.crypto import generate_signing_key
+from ensconce.dcap.keyid import VENDOR_QE_KEY
 from ensconce.dcap.pck import PckExtension, SgxType
 from ensconce.dcap.quote import (
     Certification,

@@ -10,10 +10,11 @@ import pytest
 from ensconce.aesm.answers import answer
 from ensconce.aesm.codes import Code, Refusal, code_name, explain, from_quote_library
 from ensconce.aesm.emulated import EmulatedBackend
-from ensconce.aesm.keyid import VENDOR_QE_KEY, Algorithm, KeyBase, KeyId, QeReportInfo
+from ensconce.aesm.keyid import QeReportInfo
 from ensconce.aesm.messages import KINDS, Family
 from ensconce.aesm.wire import parse_request, request
 from ensconce.aesm.witness import Witness
+from ensconce.dcap.keyid import VENDOR_QE_KEY, Algorithm, KeyBase, KeyId
 from ensconce.dcap.quote import Quote
 from ensconce.isa.report import Report, TargetInfo
 from ensconce.platform.vendor_quoting import QlError

@@ -19,10 +19,11 @@ from ensconce.aesm.backend import Backend
 from ensconce.aesm.client import Client
 from ensconce.aesm.codes import Code, Refusal
 from ensconce.aesm.emulated import EmulatedBackend
-from ensconce.aesm.keyid import KeyId, QeReportInfo
+from ensconce.aesm.keyid import QeReportInfo
 from ensconce.aesm.limits import Limits
 from ensconce.aesm.responder import BackendResponder
 from ensconce.aesm.wire import MOST_REQUEST, frame, parse_answer, request
+from ensconce.dcap.keyid import KeyId
 from ensconce.errors import ConfigError, DeviceError, ProtocolError
 from ensconce.isa.report import Report, TargetInfo
 

@@ -11,8 +11,8 @@ from tests.aesm.serving import serving
 
 from ensconce.aesm.codes import Code, Refusal
 from ensconce.aesm.hardware import LIBRARY, HardwareBackend, check_devices
-from ensconce.aesm.keyid import VENDOR_QE_KEY
 from ensconce.aesm.responder import BackendResponder
+from ensconce.dcap.keyid import VENDOR_QE_KEY
 from ensconce.errors import ConfigError
 from ensconce.isa.report import Report, ReportBody, TargetInfo
 

@@ -14,10 +14,10 @@ from tests.aesm.serving import Serving, eventually, serving
 from ensconce.aesm.codes import Code, Refusal
 from ensconce.aesm.emulated import EmulatedBackend
 from ensconce.aesm.health import check_health
-from ensconce.aesm.keyid import KeyBase, KeyId
 from ensconce.aesm.responder import BackendResponder
 from ensconce.aesm.witness import Witness
 from ensconce.dcap import Collateral, Quote, Root, verify
+from ensconce.dcap.keyid import KeyBase, KeyId
 from ensconce.errors import ConfigError
 from ensconce.isa.report import TargetInfo
 from ensconce.machine import identity

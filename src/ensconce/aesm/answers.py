@@ -20,9 +20,10 @@ from typing import Any, TypeVar
 
 from ensconce.aesm.backend import Backend
 from ensconce.aesm.codes import Code, Refusal
-from ensconce.aesm.keyid import Algorithm, KeyBase, KeyId, QeReportInfo, parse_key_list
+from ensconce.aesm.keyid import QeReportInfo, parse_key_list
 from ensconce.aesm.messages import Family
 from ensconce.aesm.wire import MOST_ANSWER, Question
+from ensconce.dcap.keyid import Algorithm, KeyBase, KeyId
 from ensconce.errors import FormatError
 from ensconce.isa.record import Record
 from ensconce.isa.report import Report

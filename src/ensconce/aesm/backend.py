@@ -7,7 +7,8 @@ no protocol, beyond the codes that it refuses with.
 
 from typing import Protocol
 
-from ensconce.aesm.keyid import KeyId, QeReportInfo
+from ensconce.aesm.keyid import QeReportInfo
+from ensconce.dcap.keyid import KeyId
 from ensconce.isa.report import Report, TargetInfo
 
 __all__ = ["Backend"]

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from ensconce.aesm.codes import Refusal
 from ensconce.aesm.endpoint import DEFAULT_SOCKET
-from ensconce.aesm.keyid import KeyId, QeReportInfo
+from ensconce.aesm.keyid import QeReportInfo
 from ensconce.aesm.wire import LENGTH, MOST_ANSWER, frame, parse_answer, request
+from ensconce.dcap.keyid import KeyId
 from ensconce.errors import ConfigError, DeviceError, FormatError, ProtocolError
 from ensconce.isa.record import Record
 from ensconce.isa.report import Report, TargetInfo

@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 
 from ensconce.aesm.codes import Code, Refusal
-from ensconce.aesm.keyid import VENDOR_QE_KEY, KeyId, QeReportInfo, ecdsa_key_id
+from ensconce.aesm.keyid import QeReportInfo
+from ensconce.dcap.keyid import VENDOR_QE_KEY, KeyId, ecdsa_key_id
 from ensconce.errors import EnsconceError, VerificationError
 from ensconce.isa.report import Report, TargetInfo
 from ensconce.machine import identity

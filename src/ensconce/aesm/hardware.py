@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ensconce.aesm.codes import Code, Refusal, from_quote_library
-from ensconce.aesm.keyid import KeyBase, KeyId, QeReportInfo
+from ensconce.aesm.keyid import QeReportInfo
+from ensconce.dcap.keyid import KeyBase, KeyId
 from ensconce.errors import ConfigError
 from ensconce.isa.report import Report, TargetInfo
 

@@ -2,10 +2,10 @@
 """A client of the platform service that wants quotes: of its enclaves, or of anybody's here."""
 
 import socket
-import struct
 import threading
 from collections.abc import Callable
 
+from ensconce.dcap.keyid import VENDOR_QE_KEY, ecdsa_key_id
 from ensconce.errors import VerificationError
 from ensconce.isa.report import Report, TargetInfo
 from ensconce.platform.quoting import Quoter
@@ -13,15 +13,6 @@ from ensconce.platform.roles import QE_MR_SIGNER, QE_PROD_ID
 from ensconce.platform.wire import QUOTE_REPLY, QUOTER, QuoteRequest, QuoteStatus, QuoteTopic
 
 __all__ = ["Quoting"]
-
-_KEY_ID = struct.Struct("<HHH48sI96xI98x")  # sgx_att_key_id_ext_t
-_ECDSA_P256 = 2
-_VENDOR_QE = bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff")
-
-
-def _key_id(mr_signer: bytes, prod_id: int) -> bytes:
-    """Return the 256 bytes that name the attestation key of a quoting enclave."""
-    return _KEY_ID.pack(0, 0, len(mr_signer), mr_signer, prod_id, _ECDSA_P256)
 
 
 class Quoting:
@@ -71,8 +62,8 @@ def _describe(quoter: Quoter) -> bytes:
     really is.
     """
     return QUOTER.pack(
-        _key_id(QE_MR_SIGNER, QE_PROD_ID),
-        _key_id(_VENDOR_QE, QE_PROD_ID),
+        bytes(ecdsa_key_id(QE_MR_SIGNER, QE_PROD_ID)),
+        bytes(VENDOR_QE_KEY),
         bytes(quoter.target_info),
         quoter.key_id,
         quoter.size(),
