@@ -40,6 +40,7 @@ class LazyGroup(click.Group):
         "attest": "ensconce.cli.attest:attest",
         "doctor": "ensconce.cli.doctor:doctor",
         "enclave": "ensconce.cli.enclave:enclave",
+        "pccs": "ensconce.cli.pccs:pccs",
         "platform": "ensconce.cli.platform:platform",
         "sdk": "ensconce.cli.sdk:sdk",
         "verify": "ensconce.cli.verify:verify",

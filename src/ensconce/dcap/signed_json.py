@@ -72,6 +72,11 @@ class Fields:
             raise self._fault(key, f"an integer from 0 to {largest}")
         return value
 
+    def flag(self, key: str) -> bool:
+        """Return a boolean."""
+        value: bool = self._get(key, bool, "true or false")
+        return value
+
     def octets(self, key: str, size: int) -> bytes:
         """Return the bytes that a string has in hex."""
         value = self.text(key)
@@ -126,6 +131,10 @@ class Fields:
         if value not in allowed:
             raise self._fault(key, "one of " + ", ".join(allowed))
         return value
+
+    def compact(self) -> bytes:
+        """Return the object as JSON without white space, its keys in the order they were read."""
+        return json.dumps(self._values, separators=(",", ":"), ensure_ascii=False).encode()
 
     def refuse(self, key: str, wanted: str) -> NoReturn:
         """Refuse what a key holds."""
