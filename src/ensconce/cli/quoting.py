@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from cryptography.hazmat.primitives import hashes, serialization
 
+from ensconce.cli import LazyGroup
 from ensconce.cli.output import emit, json_option
 from ensconce.cli.platform import load_identity, path_option
 from ensconce.enclave.device import chosen_backend
@@ -120,7 +121,7 @@ def collateral(
     emit(facts | _announced(found), as_json=as_json)
 
 
-@click.group()
+@click.group(cls=LazyGroup, lazy={"serve": "ensconce.cli.pcs:serve"})
 def pcs() -> None:
     """Play the test PCS's part in a TCB recovery or a revocation.
 
