@@ -63,7 +63,9 @@ def platform_bundle(case: Path) -> Bundle:
     pem = Quote.parse(quote_of(case)).certification.data.decode().rstrip("\0")
     leaf, *_ = parse_chain(pem.encode(), "quote")
     extension = PckExtension.parse(leaf.sgx_extension or b"")
-    tcb = TcbKey(extension.cpu_svn.hex().upper(), extension.pce_svn.to_bytes(2, "little").hex())
+    tcb = TcbKey(
+        extension.cpu_svn.hex().upper(), extension.pce_svn.to_bytes(2, "little").hex().upper()
+    )
     first, rest = pem.split("-----END CERTIFICATE-----\n", 1)
     one = PckCertificate(tcb.cpu_svn + tcb.pce_svn, first + "-----END CERTIFICATE-----\n")
     known = Known(
