@@ -27,7 +27,7 @@ def postgres() -> Iterator[str]:
     """Give the URL of an empty database."""
     assert BIN is not None
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # noqa: S108 # a socket's path is short
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path is short
     data = folder / "data"
     if os.geteuid() == 0:
         shutil.chown(folder, user)

@@ -39,6 +39,13 @@ def item(number: int, issued: int = 0) -> Item:
     return Item(KEY, b"\x00\xff", "chain", number, issued, 2)
 
 
+def register_and_put(store: Store, older: Item) -> None:
+    """Do two things in one transaction."""
+    with store.writing() as rows:
+        rows.put_registration(Platform("A", "0000"), "new")
+        rows.put(older)
+
+
 def test_nothing_older_replaces_what_is_kept(url: str) -> None:
     store = Store.open(url)
     with store.writing() as rows:
@@ -46,9 +53,7 @@ def test_nothing_older_replaces_what_is_kept(url: str) -> None:
         assert not rows.put(item(7, 5))
     for older in (item(6, 9), item(7, 4)):
         with pytest.raises(VerificationError, match="collateral_rolled_back"):
-            with store.writing() as rows:
-                rows.put_registration(Platform("A", "0000"), "new")
-                rows.put(older)
+            register_and_put(store, older)
     with store.reading() as rows:
         assert rows.item(KEY) == item(7, 5)
         assert rows.registrations("new") == []  # undone with the rest

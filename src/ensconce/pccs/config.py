@@ -100,6 +100,8 @@ class Settings:
         if self.filling is not Mode.OFFLINE:
             chosen = preset(self.upstream, region=self.region, url=self.url)
             key = Path(self.api_key_file).read_text().strip() if self.api_key_file else ""
+            if key and not chosen.url.startswith("https:"):
+                raise ConfigError("an API key is for HTTPS only; give the upstream's HTTPS URL")
             asking = client or httpx.AsyncClient(proxy=self.proxy or None)
             upstream = Upstream(chosen, asking, api_key=key)
         service = Service(self.store(), self.root(), self.filling, upstream)

@@ -53,7 +53,11 @@ def _operation(endpoint: Endpoint, path: str, version: int) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": endpoint.about,
         "operationId": f"{endpoint.method} {path}".lower().replace("/", "_").replace(" ", ""),
-        "parameters": [_parameter(each) for each in endpoint.parameters],
+        "parameters": [
+            _parameter(each)
+            for each in endpoint.parameters
+            if version == 4 or each.name != "tcbEvaluationDataNumber"
+        ],
         "responses": responses,
     }
     if version == 3:
@@ -74,12 +78,13 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         f"[{char.lower()}{char.upper()}]" if char.isalpha() and not in_class else char
         for char, in_class in _characters(parameter.pattern)
     )
+    folded = folded.replace("a-f", "a-fA-F").replace("a-z", "a-zA-Z")
     return {
         "name": parameter.name,
         "in": "query",
         "required": parameter.required,
         "description": parameter.about,
-        "schema": {"type": "string", "pattern": f"^(?:{folded.replace('a-f', 'a-fA-F')})$"},
+        "schema": {"type": "string", "pattern": f"^(?:{folded})$"},
     }
 
 

@@ -44,7 +44,6 @@ _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _ABSENT_FOR = 60.0
 _MOST_ABSENT = 4096
-_AT_ONCE = 8
 _NEW, _NOT_AVAILABLE = "new", "not_available"
 
 
@@ -92,7 +91,6 @@ class Service:
         self.changed = 0
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
         self._absent: dict[Hashable, float] = {}
-        self._limit = asyncio.Semaphore(_AT_ONCE)
 
     def check_root(self) -> None:
         """Refuse a database whose collateral is of another root than the trusted one."""
@@ -362,8 +360,7 @@ class Service:
     async def _refresh_item(self, kept: Item, result: Refreshed) -> None:
         """Fetch an item anew and note what came of it."""
         try:
-            async with self._limit:
-                fresh = await self._fetch(kept.key)
+            fresh = await self._fetch(kept.key)
         except EnsconceError as error:
             gone = isinstance(error, StatusError) and error.status is Status.EVALUATION_GONE
             if not (gone and kept.key.number is not None):
@@ -381,8 +378,7 @@ class Service:
             if tcb is not None:
                 asked = replace(asked, cpu_svn=tcb.cpu_svn, pce_svn=tcb.pce_svn)
             try:
-                async with self._limit:
-                    await self._fetch_pcks(asked)
+                await self._fetch_pcks(asked)
             except EnsconceError as error:
                 _LOG.error("refresh=%r failed=%r", name, str(error))
                 result.failed[name] = str(error)

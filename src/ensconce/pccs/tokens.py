@@ -85,8 +85,7 @@ class TokenHash:
 
     def matches(self, token: str) -> bool:
         """Return whether this is the hashed token; a weak token never is. It may take 0.1 s."""
-        known = hmac.digest(self._key, token.encode(), "sha256")
-        if any(hmac.compare_digest(known, right) for right in tuple(self._right)):
+        if self.remembers(token):
             return True
         try:
             check_strength(token)
@@ -94,10 +93,19 @@ class TokenHash:
             return False
         if not self._hash_matches(token):
             return False
-        self._right[known] = None
+        self._right[self._mark(token)] = None
         while len(self._right) > _REMEMBERED:
             self._right.popitem(last=False)
         return True
+
+    def remembers(self, token: str) -> bool:
+        """Return at once whether this token has matched before."""
+        known = self._mark(token)
+        return any(hmac.compare_digest(known, right) for right in tuple(self._right))
+
+    def _mark(self, token: str) -> bytes:
+        """Return what stands for a token in this process's memory."""
+        return hmac.digest(self._key, token.encode(), "sha256")
 
     def _hash_matches(self, token: str) -> bool:
         """Return whether a token has the hash."""

@@ -19,6 +19,7 @@ __all__ = ["Answered", "PckAnswer", "Upstream"]
 
 _LOG = logging.getLogger(__name__)
 _MAX_BODY = 4 << 20
+_MOST_AT_ONCE = 16
 _ATTEMPTS = 4
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 10.0
@@ -70,6 +71,7 @@ class Upstream:
         self._client = client
         self._api_key = api_key
         self._pause = pause
+        self._limit = asyncio.Semaphore(_MOST_AT_ONCE)
         self.outcomes: dict[str, int] = {}
 
     async def item(self, key: Key) -> Answered:
@@ -158,7 +160,8 @@ class Upstream:
         for attempt in range(1, _ATTEMPTS + 1):
             why, wanted = "", 0.0
             try:
-                response = await self._once(method, url, query, body)
+                async with self._limit:
+                    response = await self._once(method, url, query, body)
             except httpx.HTTPError as error:
                 why = f"{type(error).__name__}: {error}"
             else:

@@ -30,10 +30,8 @@ def _of_tcb() -> list[sa.Column[str]]:
 
 def upgrade() -> None:
     """Make the tables."""
-    change = op.create_table(
-        "change", sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False)
-    )
-    op.bulk_insert(change, [{"number": 0}])
+    number = sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False)
+    op.bulk_insert(op.create_table("change", number), [{"number": 0}])
     op.create_table(
         "items",
         sa.Column("kind", sa.String(40), primary_key=True),
