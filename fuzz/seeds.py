@@ -108,6 +108,13 @@ def attestation_seeds() -> Iterator[tuple[str, bytes]]:
     texts = (tcb_info, identity, json.dumps(collateral))
     for part in (root.der, crl, pem, *(text.encode() for text in texts)):
         yield "fuzz_collateral", part
+    platform = {"qe_id": "0A", "pce_id": "0000", "cpu_svn": "00" * 16, "pce_svn": "0d00"}
+    platform |= {"enc_ppid": "AB" * 384, "platform_manifest": ""}
+    known = {"complete": True, "chain": pem.decode(), "certificates": [], "answered": []}
+    own = {"ensconce_pccs": 1, "items": [], "platforms": [platform | known], "policies": []}
+    yield "fuzz_pccs", b"fmspc=00606A000000&update=early&tcbEvaluationDataNumber=17"
+    for text in (platform, own, collateral):
+        yield "fuzz_pccs", json.dumps(text).encode()
 
 
 def ratls_certificate() -> bytes:

@@ -160,3 +160,20 @@ def test_the_vendors_admin_tool_can_fill_an_offline_pccs(tmp_path: Path) -> None
 def test_what_is_no_bundle_is_refused_in_a_sentence(data: bytes) -> None:
     with pytest.raises(EnsconceError):
         read_bundle(data)
+
+
+@needs_corpus
+@pytest.mark.parametrize("foreign", ["\ud800", "\0", "é"])
+def test_text_around_certificates_is_plain_or_refused(tmp_path: Path, foreign: str) -> None:
+    fields = json.loads(exported(asyncio.run(filled(tmp_path, CASE))))
+    other = service(tmp_path, Clock(time_of(CASE)), name="other")
+    for holder, part in (
+        (fields["items"][0], "chain"),
+        (fields["platforms"][0], "chain"),
+        (fields["platforms"][0]["certificates"][0], "pem"),
+    ):
+        before = holder[part]
+        holder[part] = foreign + before
+        with pytest.raises(FormatError, match="plain ASCII"):
+            keep(other, read_bundle(json.dumps(fields).encode()))
+        holder[part] = before

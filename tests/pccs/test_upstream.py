@@ -128,6 +128,19 @@ def test_the_pck_certificate_of_an_emulated_platform_is_its_own(tmp_path: Path) 
     in_setting(tmp_path, action)
 
 
+def test_the_crls_that_certificates_name_are_found(tmp_path: Path) -> None:
+    async def action(at: Setting) -> None:
+        base = "https://pcs.ensconce.invalid/sgx/certification/v4/"
+        for uri, path in (("rootcacrl", "rootcacrl"), ("pckcrl?ca=platform", "pckcrl?ca=platform")):
+            answer = await at.client.get(f"{SGX}/crl", params={"uri": base + uri})
+            assert answer.content == bytes.fromhex((await at.client.get(f"{SGX}/{path}")).text)
+        for wrong in ("x", "pckcrl?ca=root", "pckcrl"):
+            answer = await at.client.get(f"{SGX}/crl", params={"uri": base + wrong})
+            assert answer.status_code == 400
+
+    in_setting(tmp_path, action)
+
+
 def test_many_that_miss_at_once_make_one_request_upstream(tmp_path: Path) -> None:
     async def action(at: Setting) -> None:
         asked = [at.client.get(f"{SGX}/tcb?fmspc={FMSPC}") for _ in range(40)]

@@ -123,6 +123,8 @@ def test_the_pck_certificate_comes_with_its_facts_in_headers(tmp_path: Path) -> 
         (f"{SGX}/pckcert?qeid={QE_ID}&cpusvn={'0' * 32}&pcesvn=0D00&pceid=0000", 404),
         (f"{SGX}/pckcert?qeid={QE_ID}&cpusvn={'0' * 31}&pcesvn=0D00&pceid=0000", 400),
         (f"{SGX}/tcb?fmspc=%FF", 400),
+        (f"{SGX}/crl?uri=https://[", 400),
+        (f"{SGX}/pckcert?qeid=%C3%9F&cpusvn={'0' * 32}&pcesvn=0D00&pceid=0000", 400),
         (f"{SGX}/nothing", 404),
         ("/tdx/certification/v3/tcb", 404),
         ("/healthz", 200),

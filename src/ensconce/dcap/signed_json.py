@@ -134,7 +134,9 @@ class Fields:
 
     def compact(self) -> bytes:
         """Return the object as JSON without white space, its keys in the order they were read."""
-        return json.dumps(self._values, separators=(",", ":"), ensure_ascii=False).encode()
+        return json.dumps(self._values, separators=(",", ":"), ensure_ascii=False).encode(
+            "utf-8", "replace"
+        )
 
     def refuse(self, key: str, wanted: str) -> NoReturn:
         """Refuse what a key holds."""

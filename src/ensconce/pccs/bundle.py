@@ -16,7 +16,8 @@ from ensconce.dcap.certificate import parse_chain
 from ensconce.dcap.collateral import Collateral
 from ensconce.dcap.signed_json import Fields, parse_object
 from ensconce.errors import FormatError
-from ensconce.pccs.documents import platform_of
+from ensconce.pccs.checks import pem_bytes
+from ensconce.pccs.documents import platform_of, policy_text
 from ensconce.pccs.items import ROOT_CRL, Item, Key, Kind, PckCertificate, PckList, TcbKey
 from ensconce.pccs.store import Known, Policy
 
@@ -106,7 +107,7 @@ def _own(fields: Fields) -> Bundle:
                 each.octets("fmspc", 6).hex().upper(),
                 each.number("type", _MAX_TYPE),
                 each.flag("is_default"),
-                each.text("policy"),
+                policy_text(each),
             )
             for each in fields.objects("policies")
         ],
@@ -172,7 +173,8 @@ def _vendors_signed(found: Fields, certificates: Fields) -> Iterator[RawItem]:
     for enclave in ("qe", "tdqe", "qve"):
         for suffix, release in (("", "standard"), ("_early", "early")):
             if text := found.text_if_any(f"{enclave}identity{suffix}"):
-                yield Key(Kind.IDENTITY, f"{enclave}/{release}"), text.encode(), chain
+                body = text.encode("utf-8", "replace")
+                yield Key(Kind.IDENTITY, f"{enclave}/{release}"), body, chain
 
 
 def _vendors_pcks(fields: Fields, chains: list[str]) -> PckList:
@@ -184,9 +186,10 @@ def _vendors_pcks(fields: Fields, chains: list[str]) -> PckList:
     )
     if not certificates:
         fields.refuse("certs", "a list with a certificate")
-    issuer = parse_chain(certificates[0].pem.encode(), "a PCK certificate")[0].issuer
+    leaf, authority = "a PCK certificate", "a PCK CA's chain"
+    issuer = parse_chain(pem_bytes(certificates[0].pem, leaf), leaf)[0].issuer
     for chain in chains:
-        if parse_chain(chain.encode(), "a PCK CA's chain")[0].subject == issuer:
+        if parse_chain(pem_bytes(chain, authority), authority)[0].subject == issuer:
             return PckList("", "", chain, certificates)
     raise FormatError(
         "the bundle lacks the chain of the CA that issued its PCK certificates; collect it anew",

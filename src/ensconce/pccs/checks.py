@@ -29,11 +29,12 @@ from ensconce.dcap.verdict import Reason, Refusal
 from ensconce.errors import FormatError
 from ensconce.pccs.items import Item, Key, Kind, PckCertificate, PckList
 
-__all__ = ["Trust", "check_item", "check_pcks", "signed_text", "tcb_info_of"]
+__all__ = ["Trust", "check_item", "check_pcks", "pem_bytes", "signed_text", "tcb_info_of"]
 
 _MAX_SIZE = 1 << 20
 _MAX_CERTIFICATES = 512
 _U32 = 0xFFFFFFFF
+_PLAIN = re.compile(r"[\t\n\r -~]*")
 _WRAPPERS = {
     Kind.TCB: "tcbInfo",
     Kind.IDENTITY: "enclaveIdentity",
@@ -62,7 +63,7 @@ class Trust:
 
     def authority(self, chain: str, what: str, now: datetime) -> Certificate:
         """Return the certificate right below the root that a chain of two begins with."""
-        certificates = parse_chain(chain.encode(), what)
+        certificates = parse_chain(pem_bytes(chain, what), what)
         find_root(2, certificates, (self.root,), now, what)
         return certificates[0]
 
@@ -97,6 +98,13 @@ def check_item(key: Key, body: bytes, chain: str, trust: Trust, now: datetime) -
         check_crl(5, crl, ca, now, f"the {key}")
         return _crl_item(key, body, chain, crl, min(crl.next_update, ca.not_after))
     return _check_signed(key, body, chain, trust, now)
+
+
+def pem_bytes(text: str, source: str) -> bytes:
+    """Return a PEM text's bytes; text around certificates is let pass, if it is plain."""
+    if not _PLAIN.fullmatch(text):
+        raise FormatError(f"{source} is not plain ASCII; PEM is", source=source)
+    return text.encode()
 
 
 def signed_text(kind: Kind, body: bytes) -> tuple[bytes, bytes]:
@@ -162,7 +170,7 @@ def _ca_word(kind: PckCa) -> str:
 def _check_pck(one: PckCertificate, ca: Certificate, now: datetime) -> PckExtension:
     """Return what a PCK certificate says, once its CA has proved to have made it for that TCB."""
     source = f"the PCK certificate for {one.tcbm[:36]}"
-    leaf = parse_chain(one.pem.encode(), source)[0]
+    leaf = parse_chain(pem_bytes(one.pem, source), source)[0]
     check_leaf(10, leaf, ca, now, PCK_NAME)
     extension = PckExtension.parse(leaf.sgx_extension or b"")
     tcbm = extension.cpu_svn + extension.pce_svn.to_bytes(2, "little")

@@ -9,9 +9,10 @@ from ensconce.errors import FormatError
 from ensconce.pccs.items import Platform
 from ensconce.pccs.store import Policy
 
-__all__ = ["platform_of", "read_appraisal_policy", "read_registration"]
+__all__ = ["platform_of", "policy_text", "read_appraisal_policy", "read_registration"]
 
 _HEX = re.compile("[0-9A-F]*")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _MAX_MANIFEST = 64 << 10
 _MAX_BODY = 2 << 20
 _QE_ID_LENGTH = 260
@@ -69,11 +70,17 @@ def read_appraisal_policy(text: bytes) -> Policy:
     The policy is a signed JSON web token. A PCCS hands it on; who appraises checks its signature.
     """
     fields = parse_object(text, "the appraisal policy", _MAX_BODY)
-    policy = fields.text("policy")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", policy):
-        fields.refuse("policy", "a JSON web token")
+    policy = policy_text(fields)
     fmspc = fields.octets("fmspc", 6).hex().upper()
     return Policy(fmspc, _policy_type(policy), fields.flag("is_default"), policy)
+
+
+def policy_text(fields: Fields) -> str:
+    """Return the JSON web token that is an object's policy."""
+    policy = fields.text("policy")
+    if not _TOKEN.fullmatch(policy):
+        fields.refuse("policy", "a JSON web token")
+    return policy
 
 
 def _policy_type(policy: str) -> int:
@@ -87,7 +94,9 @@ def _policy_type(policy: str) -> int:
             source="policy",
         ) from error
     claims = parse_object(claims_text, "the policy's payload")
-    inner = parse_object(claims.text("policy_payload").encode(), "the policy's policy_payload")
+    inner = parse_object(
+        claims.text("policy_payload").encode("utf-8", "replace"), "the policy's policy_payload"
+    )
     names = [
         part.object("environment").text("class_id").lower()
         for part in inner.objects("policy_array")

@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from urllib.parse import parse_qs, quote, urlsplit
 
-from cryptography import x509
-
 from ensconce.dcap.roots import Root
 from ensconce.errors import VerificationError
 from ensconce.pccs.bundle import read_bundle
@@ -281,27 +279,22 @@ def _escaped(chain: str) -> str:
 
 
 def _crl_key(uri: str, root: Root) -> Key:
-    """Return which CRL is at a URI; Intel's places, and those that the trusted root names."""
-    own = _own_place(root)
-    parts = urlsplit(uri)
-    if _ROOT_CRL_URI.fullmatch(uri) or (own and uri == own):
+    """Return which CRL is at a URI: at one of Intel's, or under a test root at one like them.
+
+    Nothing is fetched from there: a URI is but a name for a CRL that the root answers for.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise StatusError(Status.INVALID_REQUEST, f"{uri[:200]!r} is no URI") from error
+    test_place = "" if root.production else parts.path.rpartition("/")[2]
+    if _ROOT_CRL_URI.fullmatch(uri) or test_place == "rootcacrl":
         return ROOT_CRL
-    own_pck = bool(own) and uri.startswith(own.rpartition("/")[0] + "/pckcrl?")
-    if _PCK_CRL_URI.fullmatch(uri) or own_pck:
+    if _PCK_CRL_URI.fullmatch(uri) or test_place == "pckcrl":
         ca = parse_qs(parts.query).get("ca", [""])[0].lower()
         if ca in ("processor", "platform"):
             return Key(Kind.PCK_CRL, ca)
     raise StatusError(Status.INVALID_REQUEST, f"{uri[:200]!r} is not where such CRLs are")
-
-
-def _own_place(root: Root) -> str:
-    """Return where a root says that its CRL is, empty if it does not say."""
-    for extension in root.certificate.loaded.extensions:
-        if isinstance(extension.value, x509.CRLDistributionPoints):
-            for point in extension.value:
-                for name in point.full_name or ():
-                    return str(name.value)
-    return ""
 
 
 _FMSPC = Parameter("fmspc", "[0-9a-f]{12}", "The platform family, 6 bytes in hex.")
@@ -317,7 +310,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "GET", "/pckcert", "The best PCK certificate for a platform's TCB.", _pckcert,
         (
-            Parameter("qeid", ".{1,260}", "The quoting enclave's identifier."),
+            Parameter("qeid", "[ -~]{1,260}", "The quoting enclave's identifier."),
             Parameter("cpusvn", "[0-9a-f]{32}", "CPUSVN, 16 bytes in hex."),
             Parameter("pcesvn", "[0-9a-f]{4}", "PCESVN, little-endian, in hex."),
             Parameter("pceid", "[0-9a-f]{4}", "PCE-ID, in hex."),

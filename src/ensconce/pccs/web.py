@@ -31,7 +31,7 @@ from ensconce.pccs.service import Service
 from ensconce.pccs.statuses import V3_WARNING, Status, StatusError
 from ensconce.pccs.tokens import TokenHash
 
-__all__ = ["Application"]
+__all__ = ["Application", "read_query"]
 
 _LOG = logging.getLogger(__name__)
 _LOOK_EVERY = 1.0
@@ -188,7 +188,7 @@ class Application:
     async def _asked(self, endpoint: Endpoint, version: int, request: Request) -> Asked:
         """Return what is asked for, once each parameter is known, well-formed and there once."""
         tee = request.scope["path"].split("/")[1]
-        query = _query(endpoint, request.scope["query_string"])
+        query = read_query(endpoint, request.scope["query_string"])
         body = await self._body(request) if endpoint.takes_body else b""
         return Asked(version, tee, query, body)
 
@@ -238,7 +238,7 @@ def _by_method(
     return answer
 
 
-def _query(endpoint: Endpoint, raw: bytes) -> dict[str, str]:
+def read_query(endpoint: Endpoint, raw: bytes) -> dict[str, str]:
     """Return a query's parameters; those that nobody knows are let pass, as PCCSs do."""
     known = {parameter.name: parameter for parameter in endpoint.parameters}
     found: dict[str, str] = {}
