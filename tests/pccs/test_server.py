@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands, and a server of theirs on a real socket."""
 
+import asyncio
 import json
 import os
 import shutil
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.dcap.corpus import CORPUS, needs_corpus
+from tests.platform.reporting import report_of
 
 from ensconce.machine import identity
 from ensconce.platform.pcs_server import PREFIX, emulated_ppid
@@ -136,6 +139,32 @@ def test_a_pccs_fills_itself_from_the_test_pcs_over_tls(
                 assert PREFIX in url
         assert run(environment, "pccs", "refresh", *words)["failed"] == {}
     assert run(environment, "pccs", "refresh", *words, code=1)["failed"]
+
+
+def test_relying_parties_fetch_what_verifies_a_quote(
+    environment: dict[str, str], root: Path, tmp_path: Path, free_port: int
+) -> None:
+    found = EmulatedPlatform.load(Path(environment["ENSCONCE_PLATFORM"]))
+    evidence = found.quoter.quote(report_of(found.identity, found.quoter.target_info))
+    file, policy = tmp_path / "quote.bin", tmp_path / "policy.toml"
+    file.write_bytes(evidence)
+    fingerprint = run(environment, "platform", "show")["root_ca_sha256"]
+    policy.write_text(f'accept_emulated_root = "{fingerprint}"\n')
+    with serving(environment, "platform", "pcs", "serve", "--port", str(free_port)) as pcs:
+        words = ("--upstream", "pcs", "--url", pcs, "--root-ca", root, "--read-only", "--port", "0")
+        with serving(environment, "pccs", "serve", *words) as url:
+            told = run(
+                environment, "verify", file, "--pccs", url, "--root-ca", root, "--policy", policy
+            )
+            assert (told["accepted"], told["tcb_status"]) == (True, "UpToDate")
+            peer = pytest.importorskip("dcap_qvl", reason="the peer's package is not installed")
+
+            async def fetch() -> Any:
+                return await peer.get_collateral(url, evidence)
+
+            collateral = asyncio.run(fetch())
+    verdict = peer.verify_with_root_ca(evidence, collateral, root.read_bytes(), int(time.time()))
+    assert verdict.status == "UpToDate"
 
 
 @needs_corpus

@@ -2,6 +2,7 @@
 """A PCCS whose upstream is the emulated platform's test PCS."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ from tests.pccs.serving import (
 from ensconce.dcap import Root
 from ensconce.machine.identity import Identity
 from ensconce.pccs import Key, Kind, Mode, Service, StatusError
+from ensconce.pccs.server import refresh_regularly
 from ensconce.platform.pcs_server import emulated_ppid, pcs_application
 from ensconce.platform.quoting import EmulatedPlatform
 
@@ -314,5 +316,75 @@ def test_a_pccs_can_be_the_upstream_of_another(tmp_path: Path) -> None:
             assert answer.status_code == 200
         with pytest.raises(StatusError):
             await outer.item(Key(Kind.IDENTITY, "qve/standard"))
+
+    in_setting(tmp_path, action)
+
+
+class Lacking:
+    """A PCS that lacks the certificate of a TCB, and maybe all others too."""
+
+    def __init__(self, app: Any, *, everything: bool) -> None:
+        self._app, self._everything = app, everything
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_more(message: Any) -> None:
+            if message["type"] == "http.response.body" and scope["path"].endswith("/pckcerts"):
+                told = [] if self._everything else json.loads(message["body"])
+                told.append({"tcbm": "FF" * 16 + "0D00", "cert": "Not available"})
+                message["body"] = json.dumps(told).encode()
+            if message["type"] == "http.response.start":
+                kept = [each for each in message["headers"] if each[0] != b"content-length"]
+                message["headers"] = kept
+            await send(message)
+
+        await self._app(scope, receive, send_more)
+
+
+def test_a_tcb_without_a_certificate_waits_for_the_admin(tmp_path: Path) -> None:
+    async def action(at: Setting) -> None:
+        at.pcs._app = Lacking(at.pcs._app, everything=False)
+        token, admin = {"user-token": USER}, {"admin-token": ADMIN}
+        answer = await at.client.post(f"{SGX}/platforms", json=at.registration, headers=token)
+        assert answer.status_code == 200
+        waiting = await at.client.get(f"{SGX}/platforms?source=reg_na", headers=admin)
+        assert [each["cpu_svn"] for each in waiting.json()] == ["FF" * 16]
+        assert (await at.client.get(f"{SGX}/platforms", headers=admin)).json() == []
+
+    in_setting(tmp_path, action, mode=Mode.REQUEST)
+
+
+def test_a_platform_without_any_certificate_is_told_so(tmp_path: Path) -> None:
+    async def action(at: Setting) -> None:
+        at.pcs._app = Lacking(at.pcs._app, everything=True)
+        answer = await at.client.get(f"{SGX}/pckcert", params=at.pck_query)
+        assert answer.status_code == 462
+        assert answer.text == "Certificates are not available for certain TCBs."
+
+    in_setting(tmp_path, action)
+
+
+def test_everything_is_fetched_anew_regularly(tmp_path: Path) -> None:
+    async def action(at: Setting) -> None:
+        await at.client.get(f"{SGX}/qe/identity")
+        regular = asyncio.ensure_future(refresh_regularly(at.made, 1e-6))
+        async with asyncio.timeout(20):
+            while at.asked("/qe/identity") < 3:
+                await asyncio.sleep(0.01)
+        regular.cancel()
+
+    in_setting(tmp_path, action)
+
+
+def test_an_answer_without_end_is_no_answer(tmp_path: Path) -> None:
+    async def action(at: Setting) -> None:
+        async def endless(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(9):
+                part = {"type": "http.response.body", "body": bytes(1 << 20), "more_body": True}
+                await send(part)
+            await send({"type": "http.response.body", "body": b""})
+
+        at.pcs._app = endless
+        assert (await at.client.get(f"{SGX}/rootcacrl")).status_code == 502
 
     in_setting(tmp_path, action)

@@ -98,7 +98,8 @@ def serve(config: Path | None, *, as_json: bool, **flags: Any) -> None:
     """
     settings = load_settings(config, os.environ, flags)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
     def ready(facts: Mapping[str, str]) -> None:
         emit(dict(facts), as_json=as_json)

@@ -44,6 +44,7 @@ _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _ABSENT_FOR = 60.0
 _MOST_ABSENT = 4096
+_ABSENT = (Status.NO_CACHE_DATA, Status.EVALUATION_GONE, Status.CERTS_UNAVAILABLE)
 _NEW, _NOT_AVAILABLE = "new", "not_available"
 
 
@@ -296,9 +297,9 @@ class Service:
         answer = await self._upstream.pcks(platform)
         if not answer.certificates:
             raise StatusError(
-                Status.NO_CACHE_DATA,
-                f"the upstream has no PCK certificate of platform {platform.qe_id} ready; it has "
-                f"{len(answer.missing)} TCBs without one, so register the platform anew",
+                Status.CERTS_UNAVAILABLE,
+                f"the upstream has no PCK certificate of platform {platform.qe_id} ready, and "
+                f"{len(answer.missing)} TCBs without one; register the platform anew",
             )
         try:
             pcks = await asyncio.to_thread(
@@ -412,7 +413,7 @@ class Service:
         try:
             return await make()
         except StatusError as error:
-            if error.status in (Status.NO_CACHE_DATA, Status.EVALUATION_GONE):
+            if error.status in _ABSENT:
                 if len(self._absent) >= _MOST_ABSENT:
                     self._absent.clear()
                 self._absent[what] = time.monotonic() + _ABSENT_FOR
