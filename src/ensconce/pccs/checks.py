@@ -20,6 +20,7 @@ from ensconce.dcap.chain import (
     find_root,
     pck_ca_of,
 )
+from ensconce.dcap.collateral import signed_in
 from ensconce.dcap.pck import PckExtension
 from ensconce.dcap.quote import TeeType
 from ensconce.dcap.roots import Root
@@ -109,19 +110,7 @@ def pem_bytes(text: str, source: str) -> bytes:
 
 def signed_text(kind: Kind, body: bytes) -> tuple[bytes, bytes]:
     """Return the JSON text in a PCS answer, byte for byte as signed, and its signature (64)."""
-    wrapper = _WRAPPERS[kind]
-    found = re.fullmatch(
-        rb'\s*\{\s*"%b"\s*:\s*(\{.*\})\s*,\s*"signature"\s*:\s*"([0-9A-Fa-f]{128})"\s*\}\s*'
-        % wrapper.encode(),
-        body,
-        re.DOTALL,
-    )
-    if not found:
-        raise FormatError(
-            f"the {kind} answer is not an object of {wrapper} and signature; it is no PCS's",
-            source=kind,
-        )
-    return found[1], bytes.fromhex(found[2].decode())
+    return signed_in(body, _WRAPPERS[kind], kind)
 
 
 def tcb_info_of(item: Item) -> TcbInfo:

@@ -11,6 +11,8 @@ from urllib.parse import unquote
 
 import httpx
 
+from ensconce.dcap.collateral import crl_in
+from ensconce.errors import FormatError
 from ensconce.pccs.items import Key, Kind, PckCertificate, Platform
 from ensconce.pccs.presets import Preset
 from ensconce.pccs.statuses import Status, StatusError
@@ -80,7 +82,7 @@ class Upstream:
         response = await self._ask("GET", url, query)
         body = response.content
         if key.kind in (Kind.ROOT_CRL, Kind.PCK_CRL):
-            body = _der(body)
+            body = _der(body, str(key))
         return Answered(body, _chain(response.headers, _CHAINS.get(key.kind, ())))
 
     async def pcks(self, platform: Platform) -> PckAnswer:
@@ -255,9 +257,9 @@ def _text(body: bytes) -> str:
         raise _broken("a certificate that is no PEM") from error
 
 
-def _der(body: bytes) -> bytes:
+def _der(body: bytes, what: str) -> bytes:
     """Return a CRL that may be in DER or, as a PCCS answers, in hex."""
     try:
-        return bytes.fromhex(body.decode("ascii"))
-    except ValueError:
-        return body
+        return crl_in(body, what)
+    except FormatError as error:
+        raise _broken(f"what is no CRL: {error}") from error
