@@ -194,3 +194,16 @@ def test_a_weak_token_is_not_hashed(environment: dict[str, str]) -> None:
 
 def test_the_vendors_configuration_is_printed(environment: dict[str, str]) -> None:
     assert run(environment, "pccs", "qcnl", "https://pccs.example:8081")["retry_times"] == 6
+
+
+@pytest.mark.parametrize("words", [["--help"], ["platform", "pcs", "--help"], ["pccs", "token"]])
+def test_without_the_extra_the_other_commands_work(words: list[str]) -> None:
+    absent = "import sys; sys.modules['starlette'] = sys.modules['uvicorn'] = None"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{absent}; from ensconce.cli import main; main()", *words],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (3 if words[0] == "pccs" else 0), done.stderr
+    assert "Traceback" not in done.stderr
+    assert ("ensconce[server]" in done.stderr) == (words[0] == "pccs")

@@ -12,16 +12,6 @@ from ensconce.errors import ConfigError
 from ensconce.machine import identity
 from ensconce.platform.quoting import EmulatedPlatform
 
-try:
-    import uvicorn
-
-    from ensconce.platform.pcs_server import PREFIX, emulated_ppid, pcs_application
-except ModuleNotFoundError as error:
-    raise ConfigError(
-        f"`ensconce platform pcs serve` needs {error.name}, which is not installed; "
-        "pip install ensconce[server]"
-    ) from error
-
 __all__ = ["serve"]
 
 
@@ -38,6 +28,15 @@ def serve(path: Path | None, port: int, *, as_json: bool) -> None:
       ensconce pccs serve --upstream pcs --url http://127.0.0.1:8082/sgx/certification/v4/ \\
           --root-ca root.der --read-only
     """
+    try:
+        import uvicorn
+
+        from ensconce.platform.pcs_server import PREFIX, emulated_ppid, pcs_application
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"`ensconce platform pcs serve` needs {error.name}, which is not installed; "
+            "pip install ensconce[server]"
+        ) from error
     where = path or identity.default_path()
     load_identity(where)
     found = EmulatedPlatform.load(where)
