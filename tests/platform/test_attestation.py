@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
@@ -26,7 +26,7 @@ _TAKEN = parse_policy('[tcb]\nstatuses = ["SWHardeningNeeded"]\n')
 def _verifier(policy: Policy = _TAKEN, *, ahead: timedelta = timedelta()) -> Verifier:
     now = time_of(_CASE)
     pccs = Pccs(_CASE, format_datetime(now))
-    return Verifier(_URL, pccs, now + ahead, policy=policy)
+    return Verifier(_URL, pccs, lambda: now + ahead, policy=policy)
 
 
 def _walk(verifier: Verifier, quote: Callable[[], bytes] | None = None) -> list[Check]:
@@ -52,6 +52,22 @@ def test_a_whole_chain_has_no_broken_link() -> None:
         "policy",
     ]
     assert {check.state for check in checks} == {State.OK}
+
+
+@needs_corpus
+def test_collateral_that_is_issued_when_asked_for_is_not_of_the_future() -> None:
+    verifier = _verifier()
+    issued = time_of(_CASE)
+    asked = []
+
+    def get(url: str) -> Answer:
+        asked.append(url)
+        return verifier.get(url)
+
+    def clock() -> datetime:
+        return issued if asked else issued - timedelta(days=4000)
+
+    assert _walk(replace(verifier, get=get, clock=clock))[-1].state is State.OK
 
 
 @needs_corpus

@@ -117,7 +117,7 @@ def doctor(
     verifier = Verifier(
         pccs,
         web(check_tls=not insecure_tls),
-        datetime.now(UTC),
+        lambda: datetime.now(UTC),
         (Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,),
         Policy() if policy is None else policy_of(policy),
         None if pckid is None else read_pckid(pckid),

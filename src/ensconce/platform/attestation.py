@@ -20,7 +20,6 @@ from ensconce.dcap import (
     Collateral,
     Policy,
     Quote,
-    Reason,
     Root,
     Verdict,
     validate,
@@ -79,11 +78,14 @@ class PckId:
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """What a verifier would use: PCCS, roots, policy and time."""
+    """What a verifier would use: PCCS, roots, policy, and a clock.
+
+    The clock is looked at once the collateral is there: it may be issued on demand.
+    """
 
     url: str
     get: Get
-    now: datetime
+    clock: Callable[[], datetime]
     roots: tuple[Root, ...] = (INTEL_ROOT,)
     policy: Policy = field(default_factory=Policy)
     pck_id: PckId | None = None
@@ -185,18 +187,19 @@ def _judge(
     evidence: bytes, collateral: Collateral, verifier: Verifier, told: datetime | None
 ) -> Iterator[Check]:
     """Yield the links that need no more than what was fetched: clock, quote, TCB and policy."""
-    skew = abs(told - verifier.now) if told else timedelta()
+    now = verifier.clock()
+    skew = abs(told - now) if told else timedelta()
     if skew > _SKEW:
         yield Check(
             "clock",
             State.MISSING,
-            f"it is {verifier.now.isoformat()} here and {told} at the PCCS",
+            f"it is {now.isoformat()} here and {told} at the PCCS",
             "set the clock that is wrong (timedatectl, or the node's NTP)",
         )
         return
     state, detail = (State.OK, "as the PCCS's") if told else (State.ABSENT, "the PCCS tells none")
     yield Check("clock", state, detail)
-    verdict = verify(evidence, collateral, verifier.now, roots=verifier.roots)
+    verdict = verify(evidence, collateral, now, roots=verifier.roots)
     if verdict.claims is None:
         yield Check("genuine", State.MISSING, _words(verdict), verdict.advice)
         return
@@ -212,8 +215,7 @@ def _judge(
 
 def _words(verdict: Verdict) -> str:
     """Return why a quote is not genuine."""
-    where = "the PCCS" if verdict.reason is Reason.COLLATERAL_VALIDITY else "the quote"
-    return f"step {verdict.step}, {verdict.reason.value}: {verdict.value} ({where})"
+    return f"step {verdict.step}, {verdict.reason.value}: {verdict.value}"
 
 
 def _pccs_mend(error: EnsconceError) -> str:
