@@ -21,12 +21,12 @@ from ensconce.aesm.emulated import EmulatedBackend
 from ensconce.aesm.endpoint import take_socket
 from ensconce.aesm.responder import BackendResponder
 from ensconce.aesm.wire import LENGTH, code_of, frame, parse_request, request
-from ensconce.aesm.witness import Witness
 from ensconce.isa.report import Report
 from ensconce.machine import identity
 from ensconce.machine.driver import DriverModel
 from ensconce.machine.processor import Processor
 from ensconce.platform.roles import QE_TARGET
+from ensconce.platform.witness import Witness
 
 SECONDS = 4.0
 WARM = 0.5

@@ -9,12 +9,12 @@ from tests.aesm.serving import Serving, serving
 
 from ensconce.aesm.emulated import EmulatedBackend
 from ensconce.aesm.responder import BackendResponder
-from ensconce.aesm.witness import Witness
 from ensconce.isa.report import Report
 from ensconce.machine import identity
 from ensconce.machine.driver import DriverModel
 from ensconce.machine.processor import Processor
 from ensconce.platform.roles import QE_TARGET
+from ensconce.platform.witness import Witness
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ from ensconce.aesm.emulated import EmulatedBackend
 from ensconce.aesm.keyid import QeReportInfo
 from ensconce.aesm.messages import KINDS, Family
 from ensconce.aesm.wire import parse_request, request
-from ensconce.aesm.witness import Witness
 from ensconce.dcap.keyid import VENDOR_QE_KEY, Algorithm, KeyBase, KeyId
 from ensconce.dcap.quote import Quote
 from ensconce.isa.report import Report, TargetInfo
 from ensconce.platform.vendor_quoting import QlError
+from ensconce.platform.witness import Witness
 
 EPID_KEY = bytes(KeyId(KeyBase(algorithm=Algorithm.EPID_LINKABLE)))
 

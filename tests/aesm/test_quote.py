@@ -15,7 +15,6 @@ from ensconce.aesm.codes import Code, Refusal
 from ensconce.aesm.emulated import EmulatedBackend
 from ensconce.aesm.health import check_health
 from ensconce.aesm.responder import BackendResponder
-from ensconce.aesm.witness import Witness
 from ensconce.dcap import Collateral, Quote, Root, verify
 from ensconce.dcap.keyid import KeyBase, KeyId
 from ensconce.errors import ConfigError
@@ -24,6 +23,7 @@ from ensconce.machine import identity
 from ensconce.machine.driver import DriverModel
 from ensconce.machine.processor import Processor
 from ensconce.platform.quoting import EmulatedPlatform
+from ensconce.platform.witness import Witness
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ensconce.aesm.client import Client, Quoted
-from ensconce.aesm.witness import REPORT_DATA_BYTES, Witness
 from ensconce.dcap.certificate import signature_holds
 from ensconce.dcap.quote import Quote
 from ensconce.enclave import Device
 from ensconce.errors import FormatError, VerificationError
 from ensconce.isa.report import Report
+from ensconce.platform.witness import REPORT_DATA_BYTES, Witness
 
 __all__ = ["Health", "check_health"]
 

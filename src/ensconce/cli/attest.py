@@ -135,9 +135,9 @@ def doctor(
 
 def _own_quote() -> bytes:
     """Have an enclave made on the spot quoted by this machine's quoting role."""
-    from ensconce.aesm.witness import REPORT_DATA_BYTES, Witness
     from ensconce.enclave import default_device
     from ensconce.platform.quoting import quoting_role
+    from ensconce.platform.witness import REPORT_DATA_BYTES, Witness
 
     role = quoting_role()
     witness = Witness(default_device())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An enclave of one page, made and signed on the spot, that gets REPORTs: a quote's other half.
 
-So a health check asks for a quote as a real enclave does, on an SGX processor and on the emulated
+So a check asks for a quote as a real enclave does, on an SGX processor and on the emulated
 one, with no compiler and no file.
 """
 
@@ -59,7 +59,7 @@ _CODE = bytes.fromhex(
 class _Image:
     """The enclave's pages and SIGSTRUCT; an `Image`."""
 
-    source: str = "the health check's enclave"
+    source: str = "the witness's enclave"
     format: str = "made on the spot"
     base: int | None = None
     size: int = 0x8000
@@ -106,7 +106,7 @@ class Witness:
             memory.data[: len(given)] = given
             tcs = self._loaded.base + _TCS
             if self._call.enter(int(Enclu.EENTER), tcs, memory.address):
-                raise EnclaveError("the health check's enclave faulted; see the kernel's log")
+                raise EnclaveError("the witness's enclave faulted; see the kernel's log")
             return Report.parse(bytes(memory.data[len(given) : len(given) + Report.SIZE]))
         finally:
             memory.close()
