@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the service logs: one JSON object a line, and no more than a few lines for one cause.
+"""What the service logs: events with their facts, and no more than a few for one cause.
 
 Clients can't fill a disk: of one user's events of one kind ten a minute are written, and then how
 many were not.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from ensconce.aesm.codes import code_name, explain
 from ensconce.aesm.endpoint import Peer
 from ensconce.aesm.metrics import Metrics
 
-__all__ = ["Journal", "JsonFormatter"]
+__all__ = ["Journal"]
 
 _logger = logging.getLogger(__name__)
 
@@ -22,22 +21,6 @@ _PER_MINUTE = 10
 _WINDOW = 60.0
 _MOST_KINDS = 1024
 _FACTS = "facts"
-
-
-class JsonFormatter(logging.Formatter):
-    """Formats a record as one JSON object: time, level, event, and its facts."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
-        entry: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
-            "event": record.getMessage(),
-        }
-        entry |= getattr(record, _FACTS, {})
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
 
 
 class Journal:

@@ -3,7 +3,6 @@
 
 import asyncio
 import importlib.util
-import logging
 import os
 import resource
 import signal
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensconce.cli.logs import log_json
 from ensconce.cli.output import emit, json_option
 from ensconce.enclave.device import chosen_backend
 from ensconce.errors import ConfigError
@@ -172,11 +172,9 @@ def _run(path: Path, responder: "Callable[[Limits], Responder]", metrics: str | 
     """Take the socket and serve it until a signal comes."""
     from ensconce.aesm.daemon import Daemon
     from ensconce.aesm.endpoint import adopt_socket, take_socket
-    from ensconce.aesm.journal import Journal, JsonFormatter
+    from ensconce.aesm.journal import Journal
 
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    log_json()
     limits, journal = _limits(), Journal()
     endpoint = adopt_socket(os.environ)
     ready = responder(limits) if endpoint else None

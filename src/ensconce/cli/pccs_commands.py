@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ensconce.cli.logs import log_json
 from ensconce.cli.output import emit, json_option
 from ensconce.errors import ConfigError
 
@@ -86,7 +87,7 @@ def serve(config: Path | None, *, as_json: bool, **flags: Any) -> None:
       ensconce pccs serve --config pccs.toml --cert server.pem --key server.key
     """
     settings = load_settings(config, os.environ, flags)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_json()
     for chatty in ("httpx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
