@@ -12,9 +12,9 @@ from tests.dcap.corpus import CORPUS, needs_corpus, quote_of, time_of
 from tests.dcap.serving import Pccs
 
 from ensconce.dcap import Policy, parse_policy
-from ensconce.dcap.client import Answer
+from ensconce.dcap.client import Answer, PckId
 from ensconce.errors import ConfigError, DeviceError, ServiceError
-from ensconce.platform.attestation import NoPck, PckId, Verifier, explain, read_pckid, walk
+from ensconce.platform.attestation import NoPck, Verifier, explain, read_pckid, walk
 from ensconce.platform.checks import Check, State
 
 _URL = "https://pccs.example/sgx/certification/v4"

@@ -10,8 +10,8 @@ import click
 
 from ensconce.cli.doctor import check_line
 from ensconce.cli.output import emit, json_option
-from ensconce.cli.verify import policy_of, time_of
-from ensconce.dcap import INTEL_ROOT, Collateral, Outlook, Policy, Root
+from ensconce.cli.verify import policy_of, roots_of, time_of
+from ensconce.dcap import Collateral, Outlook, Policy
 from ensconce.dcap import forecast as forecast_quote
 from ensconce.dcap.client import web
 from ensconce.platform.attestation import Verifier, read_pckid, walk
@@ -70,7 +70,7 @@ def forecast(
       ensconce attest forecast fleet/*.bin --today eval20.json --tomorrow eval21.json
     """
     now = time_of(at)
-    roots = (Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,)
+    roots = roots_of(root_ca)
     policies = {str(path): policy_of(path) for path in policy} or {"the default": Policy()}
     first, second = _collateral(today), _collateral(tomorrow)
     rows = [
@@ -118,7 +118,7 @@ def doctor(
         pccs,
         web(check_tls=not insecure_tls),
         lambda: datetime.now(UTC),
-        (Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,),
+        roots_of(root_ca),
         Policy() if policy is None else policy_of(policy),
         None if pckid is None else read_pckid(pckid),
     )

@@ -25,7 +25,7 @@ from ensconce.dcap import verify as verify_quote
 from ensconce.dcap.client import fetch_collateral, web
 from ensconce.errors import ConfigError
 
-__all__ = ["policy_of", "time_of", "verify"]
+__all__ = ["policy_of", "roots_of", "time_of", "verify"]
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -81,7 +81,7 @@ def verify(
         evidence,
         found,
         time_of(at),
-        roots=(Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,),
+        roots=roots_of(root_ca),
         watermarks=marks,
     )
     if marks is not None and watermarks is not None:
@@ -144,6 +144,11 @@ def policy_of(path: Path) -> Policy:
         return parse_policy(path.read_text("utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not a text in UTF-8; a policy is TOML") from error
+
+
+def roots_of(root_ca: Path | None) -> tuple[Root, ...]:
+    """Return the root that --root-ca names, or Intel's."""
+    return (Root.parse(root_ca.read_bytes()) if root_ca else INTEL_ROOT,)
 
 
 def time_of(at: int | None) -> datetime:

@@ -21,7 +21,7 @@ from ensconce.dcap.pck import PckExtension
 from ensconce.dcap.quote import CertificationKind, Quote, TeeType
 from ensconce.errors import FormatError, ServiceError
 
-__all__ = ["Answer", "Get", "fetch_collateral", "web"]
+__all__ = ["Answer", "Get", "PckId", "fetch_collateral", "web"]
 
 _MAX_ANSWER = 2 << 20  # bytes
 _SECONDS = 30
@@ -36,6 +36,28 @@ class Answer:
 
     body: bytes
     headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PckId:
+    """What a platform's PCK certificate is looked up by, in hex as PCKIDRetrievalTool writes it."""
+
+    enc_ppid: str
+    pce_id: str
+    cpu_svn: str
+    pce_svn: str
+    qe_id: str
+
+    def url(self, base: str) -> str:
+        """Return the address of the certificate at a PCCS."""
+        asked = {
+            "qeid": self.qe_id,
+            "encrypted_ppid": self.enc_ppid,
+            "cpusvn": self.cpu_svn,
+            "pcesvn": self.pce_svn,
+            "pceid": self.pce_id,
+        }
+        return f"{base.rstrip('/')}/pckcert?{urlencode(asked)}"
 
 
 Get = Callable[[str], Answer]
@@ -124,14 +146,14 @@ def _pck_chain(quote: Quote, base: str, get: Get) -> bytes:
             "PCK certificate; give the collateral with its pck_certificate_chain",
             source="quote",
         )
-    asked = {
-        "qeid": quote.header.user_data[_QE_ID].hex().upper(),
-        "encrypted_ppid": data[:size].hex().upper(),
-        "cpusvn": data[size : size + 16].hex().upper(),
-        "pcesvn": data[size + 16 : size + 18].hex().upper(),
-        "pceid": data[size + 18 :].hex().upper(),
-    }
-    answer = get(f"{base}/pckcert?{urlencode(asked)}")
+    pck_id = PckId(
+        enc_ppid=data[:size].hex().upper(),
+        pce_id=data[size + 18 :].hex().upper(),
+        cpu_svn=data[size : size + 16].hex().upper(),
+        pce_svn=data[size + 16 : size + 18].hex().upper(),
+        qe_id=quote.header.user_data[_QE_ID].hex().upper(),
+    )
+    answer = get(pck_id.url(base))
     return answer.body.rstrip() + b"\n" + _chain(answer, "sgx-pck-certificate-issuer-chain")
 
 

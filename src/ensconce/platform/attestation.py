@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from pathlib import Path
-from urllib.parse import urlencode
 
 from ensconce.dcap import (
     INTEL_ROOT,
@@ -25,12 +24,12 @@ from ensconce.dcap import (
     validate,
     verify,
 )
-from ensconce.dcap.client import Answer, Get, fetch_collateral
+from ensconce.dcap.client import Answer, Get, PckId, fetch_collateral
 from ensconce.dcap.quote import CertificationKind
 from ensconce.errors import ConfigError, EnsconceError, ServiceError
 from ensconce.platform.checks import Check, State
 
-__all__ = ["NoPck", "PckId", "Verifier", "explain", "read_pckid", "walk"]
+__all__ = ["NoPck", "Verifier", "explain", "read_pckid", "walk"]
 
 _SKEW = timedelta(minutes=5)
 _UNKNOWN_PLATFORM, _OTHER_TCBS, _GONE = 461, 462, 410
@@ -63,17 +62,6 @@ class NoPck(Enum):
         "the PCCS has the certificate, so what this node keeps of earlier answers is stale; delete "
         "the .dcap-qcnl folder in the home of who quotes (or of aesmd), and restart aesmd"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class PckId:
-    """What a platform's PCK certificate is looked up by, in hex as PCKIDRetrievalTool writes it."""
-
-    enc_ppid: str
-    pce_id: str
-    cpu_svn: str
-    pce_svn: str
-    qe_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +107,8 @@ def explain(pck_id: PckId, url: str, get: Get) -> NoPck:
     """
     if not pck_id.enc_ppid.strip("0"):
         return NoPck.MULTI_PACKAGE
-    asked = {
-        "qeid": pck_id.qe_id,
-        "encrypted_ppid": pck_id.enc_ppid,
-        "cpusvn": pck_id.cpu_svn,
-        "pcesvn": pck_id.pce_svn,
-        "pceid": pck_id.pce_id,
-    }
     try:
-        get(f"{url.rstrip('/')}/pckcert?{urlencode(asked)}")
+        get(pck_id.url(url))
     except ServiceError as error:
         if error.status == _OTHER_TCBS:
             return NoPck.TCB_NOT_LISTED
