@@ -38,6 +38,7 @@ class LazyGroup(click.Group):
     lazy={
         "aesm": "ensconce.cli.aesm:aesm",
         "attest": "ensconce.cli.attest:attest",
+        "cluster": "ensconce.cli.cluster:cluster",
         "doctor": "ensconce.cli.doctor:doctor",
         "enclave": "ensconce.cli.enclave:enclave",
         "pccs": "ensconce.cli.pccs:pccs",
