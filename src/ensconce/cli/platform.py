@@ -34,6 +34,7 @@ _MAX_EXPORT = 1 << 16
 @click.group(
     cls=LazyGroup,
     lazy={
+        "node": "ensconce.cli.platform_node:node",
         "target": "ensconce.cli.quoting:target",
         "quote": "ensconce.cli.quoting:quote",
         "collateral": "ensconce.cli.quoting:collateral",

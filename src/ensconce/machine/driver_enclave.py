@@ -112,6 +112,7 @@ class DriverEnclave:
             with self.cpu.lock:
                 needed = self._reserve(count)
                 shared = self.cpu.epc.used > self.secs.resident + len(self._va_pages) + 1
+                shared = shared and self.cpu.evicts
             if not needed:
                 return
             if self.reclaimer.reclaim(needed):
@@ -302,7 +303,12 @@ class DriverEnclave:
             return True
         if dynamic:
             return self._augment(page)
-        return self.load(page, around)
+        try:
+            return self.load(page, around)
+        except OSError as error:
+            if around == 1 or error.errno != errno.ENOMEM:
+                raise
+        return self.load(page)
 
     def _present(self, page: int, access: int, area: int) -> bool:
         """Handle a fault on a page that is in the EPC."""

@@ -61,7 +61,8 @@ class Processor:
     """One emulated processor package: an identity, an EPC of a stated size, the enclaves in it.
 
     `epc_size` is in bytes, a multiple of 4 KiB (None: `default_epc_size`); `sections` gives it in
-    parts instead, as NUMA nodes have it. Memory is used as enclaves touch it.
+    parts instead, as NUMA nodes have it. Memory is used as enclaves touch it. Without `evicts` the
+    EPC is a limit: what is in it stays, and no more fits.
     `launch_hash` is IA32_SGXLEPUBKEYHASH (32 bytes), which system software may write, as with
     flexible launch control; it starts as Intel's would on a machine without FLC: a value that no
     key of ours has.
@@ -75,6 +76,7 @@ class Processor:
         sections: tuple[EpcSection, ...] = (),
         launch_hash: bytes = bytes(32),
         xfrm: int | None = None,
+        evicts: bool = True,
     ) -> None:
         if not sections:
             size = default_epc_size() if epc_size is None else epc_size
@@ -88,6 +90,7 @@ class Processor:
         self.platform_id = identity.platform_id
         self.keys = KeyHierarchy(identity)
         self.epc = Epc(sections)
+        self.evicts = evicts
         self.launch_hash = launch_hash
         self.report_key_id = os.urandom(32)
         self.paging_key = os.urandom(16)

@@ -78,6 +78,8 @@ class Reclaimer:
         with self._cpu.lock:
             if epc.free >= needed:
                 return True
+            if not self._cpu.evicts:
+                return False
             chosen = self._choose(max(needed - epc.free, min(_BATCH, epc.pages // _SHARE)))
             if not chosen and not self._working:
                 return False

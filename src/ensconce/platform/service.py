@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The platform service: the emulated processor of all programs of one user that are not Python.
+"""The platform service: the emulated processor of programs that are not Python.
 
 It listens on a socket that only its user can reach, and takes connections of that user's
-processes. An enclave lives as long as the connection it was loaded over.
+processes; on a cluster's node (`ensconce.platform.node`) the socket is a container's. An enclave
+lives as long as the connection it was loaded over.
 """
 
 import contextlib
@@ -79,6 +80,7 @@ class Service:
 
     With `idle` seconds it ends after so long without a connection. A client has `deadline` seconds
     to carry out a command. `quoting` is the quoting role of the same processor, where there is one.
+    With `any_user` whoever reaches the socket is served: then the folder it is in decides.
     """
 
     def __init__(
@@ -89,7 +91,9 @@ class Service:
         quoting: Quoting | None = None,
         idle: float = 0,
         deadline: float = DEADLINE,
+        any_user: bool = False,
     ) -> None:
+        self._any_user = any_user
         self._processor = processor
         self._listener = listener
         self._quoting = quoting
@@ -129,7 +133,8 @@ class Service:
         _, user, _ = _CREDENTIALS.unpack(
             connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
-        if user != os.getuid() or self._connections >= _MOST_CONNECTIONS:
+        allowed = self._any_user or user == os.getuid()
+        if not allowed or self._connections >= _MOST_CONNECTIONS:
             _logger.warning("event=connection_refused uid=%d", user)
             connection.close()
             return

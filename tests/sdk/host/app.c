@@ -424,6 +424,16 @@ static void recall(const char *path)
     puts((const char *)secret);
 }
 
+/* Touch so many pages of heap, and tell how that went. */
+static void fill(size_t pages)
+{
+    uint64_t sum = 0;
+    id = create();
+    printf("0x%x\n", sum_on_heap(id, &sum, pages));
+    fflush(stdout);
+    wait_for_a_line();
+}
+
 static const struct {
     const char *name;
     void (*run)(void);
@@ -447,6 +457,7 @@ int main(int count, char **arguments)
     else if (strcmp(scenario, "lost-inside") == 0) lost(1);
     else if (strcmp(scenario, "lost-outside") == 0) lost(0);
     else if (strcmp(scenario, "cycles") == 0) cycles(atoi(arguments[3]));
+    else if (strcmp(scenario, "fill") == 0) fill((size_t)atoi(arguments[3]));
     else if (strcmp(scenario, "keep") == 0) keep(arguments[3]);
     else if (strcmp(scenario, "recall") == 0) recall(arguments[3]);
     else return 3;

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -18,7 +19,7 @@
 
 extern char **environ;
 
-enum { ATTEMPTS = 3 };
+enum { ATTEMPTS = 3, MOST_WAIT = 60 /* seconds */ };
 
 static bool socket_path(char *path, size_t size) {
     const char *chosen = secure_getenv("ENSCONCE_SERVICE");
@@ -42,11 +43,17 @@ static bool socket_path(char *path, size_t size) {
     return length > 0 && (size_t)length < size;
 }
 
-/* A service of somebody else's could answer as it likes: only one's own will do. */
-static bool is_own(int fd) {
+/* A service of somebody else's could answer as it likes: only one's own or root's will do, or one
+ * whose socket nobody here can have put where it is: a container in a user namespace of its own
+ * sees no user of the node, and finds the socket on a mount that it can't write. */
+static bool is_trusted(int fd, const char *path) {
     struct ucred peer;
+    struct statvfs place;
     socklen_t length = sizeof peer;
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.uid == geteuid();
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
+        return false;
+    return peer.uid == geteuid() || peer.uid == 0 ||
+           (statvfs(path, &place) == 0 && place.f_flag & ST_RDONLY);
 }
 
 static int dial(void) {
@@ -63,7 +70,7 @@ static int dial(void) {
         error = errno;
         break;
     }
-    if (!error && !is_own(fd))
+    if (!error && !is_trusted(fd, address.sun_path))
         error = EPERM;
     if (error)
         close(fd);
@@ -136,9 +143,17 @@ static int send_with_file(int fd, const void *data, size_t size, int file) {
     return sent == (ssize_t)size ? 0 : -EPIPE;
 }
 
+/* How often to try again where the service is the node's: it is not a program's to start, and comes
+ * back by itself. */
+static int patience(void) {
+    const char *seconds = secure_getenv("ENSCONCE_SERVICE_WAIT");
+    long wait = seconds ? strtol(seconds, NULL, 10) : 0;
+    return wait <= 0 ? 0 : wait > MOST_WAIT ? MOST_WAIT * 10 : (int)wait * 10;
+}
+
 int service_connect(const struct service_hello *hello, int file, bool start) {
-    int fd = -ENOENT;
-    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+    int fd = -ENOENT, waits = patience();
+    for (int attempt = 0; attempt < (waits ? waits : ATTEMPTS); attempt++) {
         fd = dial();
         if (fd >= 0 && send_with_file(fd, hello, sizeof *hello, file) == 0)
             return fd;
@@ -148,7 +163,7 @@ int service_connect(const struct service_hello *hello, int file, bool start) {
         }
         if (!start || (fd != -ENOENT && fd != -ECONNREFUSED && fd != -ECONNRESET))
             break;
-        if (!start_service()) {
+        if (waits || !start_service()) {
             const struct timespec pause = {.tv_nsec = 100000000};
             nanosleep(&pause, NULL); /* perhaps somebody else was faster */
         }
