@@ -45,6 +45,7 @@ class LazyGroup(click.Group):
         "platform": "ensconce.cli.platform:platform",
         "sdk": "ensconce.cli.sdk:sdk",
         "verify": "ensconce.cli.verify:verify",
+        "webhook": "ensconce.cli.webhook:webhook",
     },
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
