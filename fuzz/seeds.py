@@ -15,6 +15,8 @@ from tests.dcap.certifying import Issuer
 from tests.dcap.enclaves import NOW, QuotedEnclave
 from tests.dcap.test_tcb_info import identity_of, tcb_info_of
 from tests.image.building import EnclaveFile, signed
+from tests.kube.webhook.pods import container, epc, pod
+from tests.kube.webhook.serving import SETTINGS, review
 
 from ensconce.aesm.wire import request
 from ensconce.crypto import generate_signing_key
@@ -73,6 +75,17 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     yield "fuzz_edl", edl.read_bytes()
     yield "fuzz_edl", render(load_file(edl)).encode()
     yield from attestation_seeds()
+    yield from cluster_seeds()
+
+
+def cluster_seeds() -> Iterator[tuple[str, bytes]]:
+    """Yield reviews of pods, and a webhook's settings."""
+    quoting = pod(epc("test"), epc("aesmd"), initContainers=[epc("init", "4Mi")], quotes="aesmd")
+    blanket = [{"operator": "Exists"}]
+    asking = container("app", {"alibabacloud.com/sgx_epc_MiB": "2", "sgx.intel.com/qe": "1"})
+    for each in (quoting, pod(epc("a"), tolerations=blanket), pod(asking, nodeName="n")):
+        yield "fuzz_webhook", json.dumps(review(each)).encode()
+    yield "fuzz_webhook", SETTINGS.encode()
 
 
 def attestation_seeds() -> Iterator[tuple[str, bytes]]:

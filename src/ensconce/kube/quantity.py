@@ -9,7 +9,7 @@ from ensconce.errors import FormatError
 __all__ = ["binary_quantity", "parse_quantity"]
 
 _FORM = re.compile(
-    r"([0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})([a-zA-Z]{0,2}|[eE][+-]?[0-9]{1,2})"
+    r"([0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?"
 )
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY = ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
@@ -20,10 +20,9 @@ def parse_quantity(value: object) -> int:
     """Return a quantity as a number; FormatError unless it is whole and from 0 to 2^63 - 1."""
     text = str(value) if type(value) is int else value
     found = _FORM.fullmatch(text) if isinstance(text, str) else None
-    scale = _scale(found[2]) if found else None
-    if found is None or scale is None:
+    if found is None:
         raise FormatError(f"{_short(value)} is no quantity; write a whole number or one like 10Mi")
-    number = Fraction(found[1]) * scale
+    number = Fraction(found[1]) * _scale(found[2] or "")
     if number.denominator != 1 or number > _MOST:
         raise FormatError(f"{_short(value)} is no whole number up to 2^63 - 1")
     return int(number)
@@ -39,13 +38,11 @@ def binary_quantity(number: int) -> str:
     return f"{number}{suffix}"
 
 
-def _scale(suffix: str) -> Fraction | None:
-    """Return what a suffix multiplies by, None where it is none."""
+def _scale(suffix: str) -> Fraction:
+    """Return what a suffix multiplies by."""
     if suffix in _BINARY:
         return Fraction(1 << 10 * (_BINARY.index(suffix) + 1))
-    if suffix in _DECIMAL:
-        return Fraction(10) ** _DECIMAL[suffix]
-    return Fraction(10) ** int(suffix[1:]) if suffix[:1] in "eE" and len(suffix) > 1 else None
+    return Fraction(10) ** (_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:]))
 
 
 def _short(value: object) -> str:

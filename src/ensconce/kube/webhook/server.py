@@ -29,10 +29,10 @@ __all__ = ["Settings", "serve"]
 _LOG = logging.getLogger(__name__)
 _MOST_AT_ONCE = 1024  # connections
 _HEADER_BYTES = 16 << 10
-_HEADERS_WITHIN = 10.0
+_HEADERS_WITHIN = 5.0
 _KEEP_ALIVE = 120  # longer than API servers keep an idle connection, so that they close it
 _GRACE = 10
-_LOOK_EVERY = 5.0
+_LOOK_EVERY = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
