@@ -8,6 +8,11 @@ from ensconce.cli import LazyGroup
 __all__ = ["cluster"]
 
 
-@click.group(cls=LazyGroup, lazy={})
+@click.group(
+    cls=LazyGroup,
+    lazy={
+        "manifests": "ensconce.cli.cluster_install:manifests",
+    },
+)
 def cluster() -> None:
     """Create a confidential cluster, install ensconce on one, and look after it."""

@@ -18,6 +18,7 @@ __all__ = [
     "HOST_LIBRARIES",
     "NAMESPACE",
     "NFD_SGX_LABEL",
+    "NODE_NAMESPACE",
     "PLATFORM_FOLDER",
     "PLATFORM_LABEL",
     "QUOTE_PROVIDER_ANNOTATION",
@@ -31,7 +32,8 @@ __all__ = [
 ]
 
 DOMAIN = "ensconce.dev"
-NAMESPACE = "ensconce-system"
+NAMESPACE = "ensconce-system"  # Pod Security `restricted`: webhook and PCCS
+NODE_NAMESPACE = "ensconce-node"  # `privileged`: what shares folders with the node: agent, AESM
 FIELD_MANAGER = "ensconce"
 
 
