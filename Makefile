@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS ?= aesm,dev,kube,ratls,sdk,server,test
 MINUTES ?= 10
 
-.PHONY: help demo test lint core bench fuzz soak docs package ci clean
+.PHONY: help demo test lint core bench fuzz soak docs package images ci clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
@@ -56,6 +56,10 @@ package: $(VENV)/.ready ## build the wheel, with the trusted libraries in it
 	@$(BIN)/python -c 'from ensconce.sdk.prebuilt import write_prebuilt; write_prebuilt()'
 	@rm -rf build && $(BIN)/python -m pip wheel -q --no-deps -w dist .
 	@rm -rf src/ensconce/sdk/prebuilt
+
+images: $(VENV)/.ready ## build container images, as archives in dist/
+	@$(BIN)/python -c 'from ensconce.cli.output import show_progress as show; show("ensconce"); \
+	  from ensconce.oci.release import write_images; write_images()'
 
 ci: lint test ## what .ci/run calls
 

@@ -85,22 +85,23 @@ def host_includes() -> list[Path]:
     return [HOST_INCLUDE, INCLUDE]
 
 
-def host_libraries(toolchain: Toolchain | None = None) -> Path:
+def host_libraries(toolchain: Toolchain | None = None, python: str = sys.executable) -> Path:
     """Return a folder that has every host library, under each of its names; build it if needed.
 
-    Raises ToolchainError.
+    `python` is the interpreter that starts a platform service for a host program that finds none;
+    without one, the command `ensconce` does. Raises ToolchainError.
     """
     toolchain = Toolchain.find() if toolchain is None else toolchain
 
     def make(folder: Path) -> None:
         _log.info("building the host libraries, once on this machine")
         for library in _LIBRARIES:
-            _build(toolchain, library, folder)
+            _build(toolchain, library, folder, python)
 
-    return toolchain.cached_folder("lib64", _ingredients(), make)
+    return toolchain.cached_folder("lib64", _ingredients(python), make)
 
 
-def _build(toolchain: Toolchain, library: _Library, folder: Path) -> None:
+def _build(toolchain: Toolchain, library: _Library, folder: Path, python: str) -> None:
     """Build a library and give it its other names."""
     files = [_HOST / name for name in library.sources]
     files += _core_files() if library.core else []
@@ -109,7 +110,7 @@ def _build(toolchain: Toolchain, library: _Library, folder: Path) -> None:
         *_TARGET,
         *_FLAGS,
         *(f"-I{place}" for place in (_HOST, *host_includes())),
-        f'-DENSCONCE_PYTHON="{sys.executable}"',
+        f'-DENSCONCE_PYTHON="{python}"',
         f"-Wl,-soname,{library.soname}",
         *files,
         "-o",
@@ -136,9 +137,9 @@ def _core_files() -> list[Path]:
     return files
 
 
-def _ingredients() -> list[bytes]:
+def _ingredients(python: str) -> list[bytes]:
     """Return all that the libraries depend on."""
-    parts = [" ".join((*_TARGET, *_FLAGS, sys.executable)).encode()]
+    parts = [" ".join((*_TARGET, *_FLAGS, python)).encode()]
     parts += [repr(library).encode() for library in _LIBRARIES]
     files = [*_HOST.glob("*.[ch]"), *HOST_INCLUDE.glob("*.h"), *INCLUDE.glob("*.h")]
     files += [*_core_files(), *_CORE.glob("*.h")]
