@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 EXTRAS ?= aesm,dev,kube,ratls,sdk,server,test
 MINUTES ?= 10
 
-.PHONY: help demo test lint core bench fuzz soak docs package images ci clean
+.PHONY: help demo test lint core bench fuzz soak docs package images cluster cluster-test cluster-down ci clean
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # one virtual environment, made anew when what it is made of changes
 $(VENV)/.ready: pyproject.toml constraints.txt setup.py $(wildcard csrc/*.[ch])
@@ -47,7 +47,7 @@ fuzz: $(VENV)/.ready ## run every fuzz target for MINUTES minutes
 	  fuzz/corpus/$$(basename $$each .py) || exit 1; done
 
 soak: $(VENV)/.ready ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m 'slow and not cluster'
 
 docs: $(VENV)/.ready ## check that what the documents show is true
 	@$(BIN)/python -m pytest tests/docs
@@ -60,6 +60,15 @@ package: $(VENV)/.ready ## build the wheel, with the trusted libraries in it
 images: $(VENV)/.ready ## build container images, as archives in dist/
 	@$(BIN)/python -c 'from ensconce.cli.output import show_progress as show; show("ensconce"); \
 	  from ensconce.oci.release import write_images; write_images()'
+
+cluster: $(VENV)/.ready ## bring up a real Kubernetes for tests; NAME=… for one beside it
+	@$(BIN)/python -m tests.cluster up
+
+cluster-test: $(VENV)/.ready ## run the tests that need a cluster
+	@$(BIN)/python -m pytest -m 'cluster and not slow' tests/cluster
+
+cluster-down: $(VENV)/.ready ## take the cluster down
+	@$(BIN)/python -m tests.cluster down
 
 ci: lint test ## what .ci/run calls
 

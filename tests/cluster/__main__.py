@@ -119,7 +119,7 @@ def _start(arguments: argparse.Namespace) -> None:
 
 def _exec(arguments: argparse.Namespace) -> None:
     node = _cluster(arguments).node(arguments.node)
-    command = namespaces.enter(node, arguments.command)
+    command = namespaces.inside(node, arguments.command)
     os.execvp(command[0], command)  # noqa: S606
 
 

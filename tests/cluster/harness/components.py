@@ -8,15 +8,12 @@ from pathlib import Path
 
 from tests.cluster.harness.failure import HarnessError
 from tests.cluster.harness.layout import Cluster, Node
-from tests.cluster.harness.namespaces import enter, first_process
+from tests.cluster.harness.namespaces import DETACHED, enter, first_process
 
 __all__ = ["alive", "last_lines", "names", "start", "stop"]
 
 _CONTROL = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns")
 _NODE = ("containerd", "kubelet", "kube-proxy")
-
-# The process's number is the one inside the namespaces; it stays true as long as they do.
-_START = 'setsid "$@" < /dev/null >> "$LOG" 2>&1 & echo $! > "$PID"'
 
 
 def names(node: Node) -> tuple[str, ...]:
@@ -26,12 +23,14 @@ def names(node: Node) -> tuple[str, ...]:
 
 def start(node: Node, name: str, programs: Path) -> None:
     """Start a component of `node`; its log is `logs/<name>.log`."""
-    command = _command(node, name, programs)
-    variables = [f"LOG={node.logs / name}.log", f"PID={node.folder / name}.pid"]
-    run = enter(node, ["env", *variables, "sh", "-c", _START, "sh", *command])
+    log = node.logs / f"{name}.log"
+    command = ["sh", "-c", DETACHED, "sh", *_command(node, name, programs)]
+    run = enter(node, ["env", f"LOG={log}", *command])
     done = subprocess.run(run, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise HarnessError(f"{name} can't be started: {done.stderr.strip()}")
+    # the number inside the namespaces; it stays true as long as they do
+    (node.folder / f"{name}.pid").write_text(done.stdout.strip())
 
 
 def stop(node: Node, name: str, signal: str = "TERM", seconds: float = 30) -> None:

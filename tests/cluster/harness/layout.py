@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.cluster.harness.failure import HarnessError
 
-__all__ = ["Cluster", "Node", "Options", "state_folder"]
+__all__ = ["Cluster", "Node", "Options", "check_name", "state_folder"]
 
 MAX_CLUSTERS = 32
 MAX_NODES = 8
@@ -21,6 +21,14 @@ def state_folder() -> Path:
     """Return the folder that holds a folder for each cluster."""
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local/state") / "ensconce/clusters"
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that can't be a part of a path and of a network interface's name."""
+    if not re.fullmatch(r"[a-z][a-z0-9]{0,7}", name):
+        raise HarnessError(
+            f"the cluster's name {name!r} must be a small letter and up to seven more or digits"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +50,6 @@ class Cluster:
     options: Options
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9]{0,7}", self.name):
-            raise HarnessError(
-                f"the cluster's name {self.name!r} must be one to eight small letters and digits"
-            )
         if not 0 <= self.index < MAX_CLUSTERS:
             raise HarnessError(f"there are {MAX_CLUSTERS} clusters already; take one down")
         if not 1 <= self.options.nodes <= MAX_NODES:
@@ -54,6 +58,7 @@ class Cluster:
     @classmethod
     def load(cls, name: str) -> "Cluster | None":
         """Read what an `up` wrote, or nothing where there was none."""
+        check_name(name)
         try:
             written = json.loads((state_folder() / name / "cluster.json").read_text())
         except FileNotFoundError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.cluster.harness import components, configuration, images, namespaces
 from tests.cluster.harness.build import build
 from tests.cluster.harness.failure import HarnessError
-from tests.cluster.harness.layout import Cluster, Node, Options, state_folder
+from tests.cluster.harness.layout import Cluster, Node, Options, check_name, state_folder
 
 __all__ = ["down", "kubectl", "load_image", "restart", "running", "status", "up"]
 
@@ -35,25 +35,28 @@ def up(name: str, options: Options) -> Cluster:
 
     Raises HarnessError, with the end of the guilty component's log, where it doesn't become ready.
     """
+    check_name(name)
     missing = [package for program, package in NEEDED.items() if not shutil.which(program)]
     if missing:
         raise HarnessError(f"the cluster needs Debian's packages: apt install {' '.join(missing)}")
     programs = build()
-    with _locked():
+    with _locked(f".{name}.lock"):
         found = Cluster.load(name)
         if found and found.options == options and all(status(found).values()):
             return found
         if found:
             _remove(found)
-        cluster = Cluster(name, _free_index(), options)
-        _record(cluster)
-    _start(cluster, programs)
+        with _locked(".lock"):
+            cluster = Cluster(name, _free_index(), options)
+            _record(cluster)
+        _start(cluster, programs)
     return cluster
 
 
 def down(name: str) -> bool:
     """Take the cluster down and remove all it made; tell whether there was one."""
-    with _locked():
+    check_name(name)
+    with _locked(f".{name}.lock"):
         cluster = Cluster.load(name)
         if cluster:
             _remove(cluster)
@@ -173,14 +176,17 @@ def _free_index() -> int:
 
 
 def _record(cluster: Cluster) -> None:
-    cluster.folder.mkdir(mode=0o700)
+    """Write what the next harness must know, before there is anything to remove."""
+    cluster.folder.mkdir(mode=0o700, exist_ok=True)
     written = {"index": cluster.index, "options": dataclasses.asdict(cluster.options)}
-    (cluster.folder / "cluster.json").write_text(json.dumps(written))
+    fresh = cluster.folder / "cluster.json.new"
+    fresh.write_text(json.dumps(written))
+    fresh.rename(cluster.folder / "cluster.json")
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def _locked(name: str) -> Iterator[None]:
     state_folder().mkdir(parents=True, exist_ok=True)
-    with (state_folder() / ".lock").open("w") as lock:
+    with (state_folder() / name).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -17,10 +17,22 @@ from pathlib import Path
 from tests.cluster.harness.failure import HarnessError
 from tests.cluster.harness.layout import Cluster, Node
 
-__all__ = ["enter", "first_process", "make", "make_bridge", "remove", "remove_bridge"]
+__all__ = [
+    "DETACHED",
+    "enter",
+    "first_process",
+    "inside",
+    "make",
+    "make_bridge",
+    "remove",
+    "remove_bridge",
+]
 
 CGROUPS = Path("/sys/fs/cgroup")
 MOUNTS = Path(__file__).parent / "mounts.sh"
+
+# Starts a process that outlives its caller, and prints its number.
+DETACHED = 'setsid "$@" < /dev/null >> "$LOG" 2>&1 & echo $!'
 
 
 def make(node: Node, keep: Sequence[Path]) -> None:
@@ -31,26 +43,12 @@ def make(node: Node, keep: Sequence[Path]) -> None:
         _inherit_cpuset(group / "system")
     # ignoring SIGCHLD has the kernel reap what daemons leave behind
     idle = ["env", "--ignore-signal=CHLD", "sleep", "infinity"]
-    command = _in_cgroup(
-        node,
-        [
-            "unshare",
-            "-m",
-            "-n",
-            "-p",
-            "-u",
-            "-i",
-            "-f",
-            "--mount-proc",
-            "--propagation=slave",
-            *idle,
-        ],
-    )
-    with (node.logs / "namespaces.log").open("ab") as log:
-        outer = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    pid = _child(outer.pid, node)
+    isolated = ["unshare", "-m", "-n", "-p", "-u", "-i", "-f", "--mount-proc"]
+    command = [*isolated, "--propagation=slave", *idle]
+    log = node.logs / "namespaces.log"
+    detached = ["env", f"LOG={log}", "sh", "-c", DETACHED, "sh", *command]
+    outer = _checked(_in_cgroup(node, detached), f"the namespaces of {node.name}")
+    pid = _child(int(outer), log)
     record = {"pid": pid, "started": _started(pid)}
     (node.folder / "namespaces.json").write_text(json.dumps(record))
     run = ["sh", str(MOUNTS), str(node.folder), node.name, *map(str, keep)]
@@ -64,6 +62,15 @@ def enter(node: Node, command: Sequence[str]) -> list[str]:
     if pid is None:
         raise HarnessError(f"{node.name} of cluster {node.cluster.name} is not up")
     return _in_cgroup(node, ["nsenter", "-t", str(pid), "-m", "-n", "-p", "-u", "-i", *command])
+
+
+def inside(node: Node, command: Sequence[str]) -> list[str]:
+    """Return the command that runs `command` inside `node`, in this folder.
+
+    It gets SIGTERM when what runs it here ends, so a test can end it as any process of its own.
+    """
+    here = ["env", f"--chdir={Path.cwd()}"]
+    return enter(node, ["setpriv", "--pdeathsig", "TERM", *here, *command])
 
 
 def first_process(node: Node) -> int | None:
@@ -187,7 +194,7 @@ def _end_members(folder: Path) -> None:
             continue
 
 
-def _child(parent: int, node: Node) -> int:
+def _child(parent: int, log: Path) -> int:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
@@ -197,8 +204,7 @@ def _child(parent: int, node: Node) -> int:
         except (OSError, IndexError):
             pass
         time.sleep(0.02)
-    log = (node.logs / "namespaces.log").read_text()
-    raise HarnessError(f"the namespaces of {node.name} can't be made: {log.strip()}")
+    raise HarnessError(f"a node's namespaces can't be made: {log.read_text().strip()}")
 
 
 def _started(pid: int) -> int:
@@ -207,7 +213,8 @@ def _started(pid: int) -> int:
     return int(fields[19])
 
 
-def _checked(command: Sequence[str], what: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+def _checked(command: Sequence[str], what: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise HarnessError(f"{what} can't be made: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
