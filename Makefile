@@ -10,7 +10,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # one virtual environment, made anew when what it is made of changes
-$(VENV)/.ready: pyproject.toml constraints.txt setup.py $(wildcard csrc/*.[ch])
+$(VENV)/.ready: pyproject.toml constraints.txt setup.py $(wildcard csrc/*.[ch] src/ensconce/kube/*/*.proto)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "ensconce needs Python 3.11 or later: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, os, sysconfig as s, sys; \

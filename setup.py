@@ -1,14 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Declare the native module, which the declarative metadata cannot."""
+"""Declare the native module and the messages of gRPC, which the declarative metadata cannot."""
 
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+from setuptools.errors import ExecError
 
 CORE = sorted(str(path) for path in Path("csrc").glob("*.c"))
 HIDDEN = ["-fvisibility=hidden"]  # the assembly calls C functions and reads tables directly
+SOURCE = Path("src")
+
+
+class BuildMessages(build_py):
+    """Makes the modules of the .proto files beside these, then builds as ever."""
+
+    def run(self) -> None:
+        """Run protoc, which comes as a wheel with this build's requirements."""
+        from grpc_tools import protoc
+
+        protos = [str(path) for path in SOURCE.rglob("*.proto")]
+        options = [f"-I{SOURCE}", f"--python_out={SOURCE}", f"--pyi_out={SOURCE}"]
+        if protoc.main(["protoc", *options, *protos]):
+            raise ExecError("protoc refused a .proto file; its reason is above")
+        super().run()
+
 
 setup(
+    cmdclass={"build_py": BuildMessages},
     ext_modules=[
         Extension(
             "ensconce._core",

@@ -39,6 +39,7 @@ class LazyGroup(click.Group):
         "aesm": "ensconce.cli.aesm:aesm",
         "attest": "ensconce.cli.attest:attest",
         "cluster": "ensconce.cli.cluster:cluster",
+        "device-plugin": "ensconce.cli.device_plugin:device_plugin",
         "doctor": "ensconce.cli.doctor:doctor",
         "enclave": "ensconce.cli.enclave:enclave",
         "pccs": "ensconce.cli.pccs:pccs",

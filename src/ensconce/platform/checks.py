@@ -12,7 +12,7 @@ from pathlib import Path
 from ensconce import _core
 from ensconce.isa.cpuid import CpuidFeatures, Registers, SgxCpuid
 
-__all__ = ["Check", "Machine", "State", "check_machine"]
+__all__ = ["Check", "Machine", "State", "check_machine", "sgx_leaf"]
 
 KERNEL_DEVICES = ("/dev/sgx_enclave", "/dev/sgx_provision")
 OLD_DEVICES = ("/dev/sgx/enclave", "/dev/isgx")
@@ -128,16 +128,16 @@ def _xsave(machine: Machine) -> Check:
     return Check("xcr0", State.OK, f"{machine.xcr0:#x}")
 
 
-def _sgx_leaf(machine: Machine) -> SgxCpuid | None:
+def sgx_leaf(cpuid: Callable[[int, int], Registers]) -> SgxCpuid | None:
     """Return CPUID leaf 12H where the processor has SGX."""
-    if machine.cpuid(0, 0)[0] < 0x12 or not machine.cpuid(7, 0)[1] >> 2 & 1:
+    if cpuid(0, 0)[0] < 0x12 or not cpuid(7, 0)[1] >> 2 & 1:
         return None
-    leaf = SgxCpuid.read(machine.cpuid)
+    leaf = SgxCpuid.read(cpuid)
     return leaf if CpuidFeatures.SGX1 in leaf.features else None
 
 
 def _sgx(machine: Machine) -> Check:
-    leaf = _sgx_leaf(machine)
+    leaf = sgx_leaf(machine.cpuid)
     if leaf is None:
         return Check(
             "sgx",
@@ -157,7 +157,7 @@ def _sgx(machine: Machine) -> Check:
 
 
 def _epc(machine: Machine) -> Check:
-    leaf = _sgx_leaf(machine)
+    leaf = sgx_leaf(machine.cpuid)
     if leaf is None or not leaf.sections:
         return Check("epc", State.ABSENT, "no enclave page cache")
     sizes = ", ".join(f"{section.size >> 20} MiB" for section in leaf.sections)
@@ -172,7 +172,7 @@ def _devices(machine: Machine) -> Iterable[Check]:
         path = machine.path(name)
         if not path.exists():
             mend = "load the kernel's own SGX driver: Linux 5.11 or later with CONFIG_X86_SGX"
-            mend = mend if _sgx_leaf(machine) else ""
+            mend = mend if sgx_leaf(machine.cpuid) else ""
             found = f"; found the out-of-tree driver's {old[0]}" if old else ""
             yield Check(short, State.ABSENT, f"no {name}{found}", mend)
         elif not stat.S_ISCHR(path.stat().st_mode):

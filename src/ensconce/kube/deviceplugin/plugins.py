@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The device plugins of a node, run in whoever's process: a daemon of their own, or the agent's."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from ensconce.kube.deviceplugin import v1beta1_pb2 as api
+from ensconce.kube.deviceplugin.answers import Allocation, Injector, answer, inject
+from ensconce.kube.deviceplugin.config import Config
+from ensconce.kube.deviceplugin.discovery import Inventory
+from ensconce.kube.deviceplugin.endpoint import Endpoint
+from ensconce.kube.deviceplugin.metrics import Metrics
+from ensconce.kube.deviceplugin.offers import Kind, Offer, plan
+from ensconce.kube.deviceplugin.state import ResourceState, State
+from ensconce.kube.names import Platform
+
+__all__ = ["DevicePlugins"]
+
+_log = logging.getLogger(__name__)
+
+
+class DevicePlugins:
+    """Every device plugin of a node.
+
+    `discover` returns what the node has and is called every `interval` seconds; `injector` adds to
+    what containers get; `on_change` hears of each new state, from the loop that runs this.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        discover: Callable[[], Inventory],
+        *,
+        injector: Injector | None = None,
+        on_change: Callable[[State], None] | None = None,
+        metrics: Metrics | None = None,
+        interval: float = 1.0,
+    ) -> None:
+        self.config = config
+        self.metrics = metrics or Metrics()
+        self._discover = discover
+        self._injector = injector
+        self._on_change = on_change
+        self._interval = interval
+        self._endpoints: dict[str, Endpoint] = {}
+        self._inventory = discover()
+        self._adopt(self._inventory)
+        self._said = self.state
+
+    @property
+    def state(self) -> State:
+        """What is so now."""
+        return State(
+            self._inventory,
+            tuple(
+                ResourceState(
+                    endpoint.offer.resource,
+                    endpoint.offer.devices.count,
+                    self._is_healthy(endpoint.offer),
+                    endpoint.streams > 0,
+                    endpoint.fault,
+                )
+                for endpoint in self._endpoints.values()
+            ),
+            self._plan.node_capacity
+            if self._inventory.healthy
+            else dict.fromkeys(self._plan.node_capacity, 0),
+        )
+
+    async def run(self) -> None:
+        """Serve until cancelled; then leave no socket. What goes wrong stands in the state."""
+        self._announce(first=True)
+        try:
+            while True:
+                self._adopt(self._discover())
+                await asyncio.gather(*(each.tend() for each in self._endpoints.values()))
+                self._announce()
+                await asyncio.sleep(self._interval)
+        finally:
+            await asyncio.gather(*(each.stop() for each in self._endpoints.values()))
+
+    def _adopt(self, found: Inventory) -> None:
+        """Offer what was found; EPC that went stays offered, unhealthy, for those who have it."""
+        if not found.sections and self._inventory.sections:
+            found = replace(
+                found, platform=self._inventory.platform, sections=self._inventory.sections
+            )
+        self._inventory = found
+        self._plan = plan(self.config, found)
+        for offer in self._plan.offers:
+            if offer.resource not in self._endpoints:
+                self._endpoints[offer.resource] = Endpoint(self.config.plugin_folder, offer, self)
+            self._endpoints[offer.resource].update(offer, healthy=self._is_healthy(offer))
+
+    def _is_healthy(self, offer: Offer) -> bool:
+        """Return whether the kubelet may give a resource's devices to containers."""
+        if offer.kind is Kind.PROVISION and self._inventory.platform is Platform.SGX:
+            return self._inventory.healthy and any(
+                device.provision for device in self._inventory.devices
+            )
+        return self._inventory.healthy
+
+    def _announce(self, *, first: bool = False) -> None:
+        """Tell of a state that is new."""
+        state = self.state
+        if state == self._said and not first:
+            return
+        self._said = state
+        self._measure(state)
+        _log.info("state", extra={"facts": {"reason": state.reason, "message": state.message}})
+        if self._on_change:
+            self._on_change(state)
+
+    def _measure(self, state: State) -> None:
+        """Note a state's figures."""
+        sizes: Counter[str] = Counter()
+        for section in state.inventory.sections:
+            sizes["none" if section.node is None else str(section.node)] += section.size
+        self.metrics.capacity(sizes)
+        self.metrics.health(state.inventory.platform, healthy=state.inventory.healthy)
+        for each in state.resources:
+            healthy = each.devices if each.healthy else 0
+            self.metrics.devices(each.name, healthy=healthy, unhealthy=each.devices - healthy)
+        self.metrics.figures(state.node_capacity)
+
+    # what endpoints ask
+
+    async def allocate(self, offer: Offer, indices: list[int]) -> api.ContainerAllocateResponse:
+        """Return what a container gets for devices by number."""
+        response = answer(
+            self.config, self._inventory, offer, indices, wide=self._plan.has_loose_mib
+        )
+        if self._injector:
+            inject(response, await self._injector.allocate(_allocation(offer, indices)))
+        self.metrics.allocated(offer.resource)
+        return response
+
+    async def start(self, offer: Offer, indices: list[int]) -> None:
+        """Let a container start that has these devices."""
+        if self._injector:
+            await self._injector.start(_allocation(offer, indices))
+
+    def asks_before_start(self, offer: Offer) -> bool:
+        """Return whether the kubelet is to ask before each start."""
+        return offer.kind is Kind.PROVISION or self._injector is not None
+
+    def registered(self, resource: str, *, accepted: bool) -> None:
+        """Count a registration."""
+        self.metrics.registered(resource, accepted=accepted)
+
+    def refused(self, resource: str) -> None:
+        """Count an allocation or start that failed."""
+        self.metrics.refused(resource)
+
+
+def _allocation(offer: Offer, indices: list[int]) -> Allocation:
+    """Return what an injector is told."""
+    names = tuple(map(offer.devices.name, indices))
+    return Allocation(offer.resource, offer.kind, names, offer.unit * len(indices))

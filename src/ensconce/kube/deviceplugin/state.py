@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plugin says of itself to whoever runs it: a node agent, or a health check."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ensconce.kube.deviceplugin.discovery import Inventory
+from ensconce.kube.names import Platform
+
+__all__ = ["ResourceState", "State"]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """One resource that is offered as devices; `fault` is empty once a kubelet has it."""
+
+    name: str
+    devices: int
+    healthy: bool
+    registered: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A plugin's state at one moment; equal states say the same.
+
+    `node_capacity` is to stand in the node's status (`/status/capacity`) as it is, zeros included:
+    the kubelet keeps figures that no device plugin gives it, copies them to what is allocatable,
+    and zeroes them only where its device checkpoint is gone.
+    """
+
+    inventory: Inventory
+    resources: tuple[ResourceState, ...] = ()
+    node_capacity: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether a pod could get EPC here: the platform is sound and the kubelet has all of it."""
+        return self.inventory.healthy and all(each.registered for each in self.resources)
+
+    @property
+    def reason(self) -> str:
+        """Why, in one word in CamelCase."""
+        if self.inventory.healthy and not self.ready:
+            return "NotRegistered"
+        return self.inventory.reason
+
+    @property
+    def message(self) -> str:
+        """Why, in a sentence."""
+        if not self.inventory.healthy:
+            return self.inventory.fault
+        missing = [each for each in self.resources if not each.registered]
+        if missing:
+            return f"the kubelet has no {missing[0].name}: {missing[0].fault or 'no stream yet'}"
+        emulated = self.inventory.platform is Platform.EMULATED
+        kind = "emulated EPC, which protects nothing" if emulated else "EPC"
+        return f"{self.inventory.size >> 20} MiB of {kind}"
