@@ -134,8 +134,11 @@ def _load(path: Path | None, flags: dict[str, Any]) -> "Config":
 async def _until_signal(config: "Config") -> None:
     """Serve until SIGTERM or SIGINT."""
     from ensconce.kube.deviceplugin import DevicePlugins, discover_here
+    from ensconce.kube.deviceplugin.web import serve_http
 
     plugins = DevicePlugins(config, lambda: discover_here(config))
+    if config.listen:
+        serve_http(config.listen, plugins)
     task = asyncio.ensure_future(plugins.run())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)

@@ -10,9 +10,11 @@ from ensconce.kube.deviceplugin.discovery import (
     discover,
     discover_here,
 )
+from ensconce.kube.deviceplugin.enforcement import MiscCgroup, Rung, rung
 from ensconce.kube.deviceplugin.metrics import Metrics
 from ensconce.kube.deviceplugin.offers import Kind
 from ensconce.kube.deviceplugin.plugins import DevicePlugins
+from ensconce.kube.deviceplugin.podresources import Held, list_held
 from ensconce.kube.deviceplugin.state import ResourceState, State
 
 __all__ = [
@@ -20,16 +22,21 @@ __all__ = [
     "Config",
     "DeviceNode",
     "DevicePlugins",
+    "Held",
     "Injection",
     "Injector",
     "Inventory",
     "Kind",
     "Metrics",
+    "MiscCgroup",
     "Mount",
     "ResourceState",
+    "Rung",
     "Section",
     "State",
     "discover",
     "discover_here",
+    "list_held",
     "load_config",
+    "rung",
 ]

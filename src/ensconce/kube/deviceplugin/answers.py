@@ -74,8 +74,8 @@ def answer(
         api.DeviceSpec(container_path=node.path, host_path=node.host_path, permissions="rw")
         for node in nodes
     )
-    if as_epc and config.aesm_socket:
-        folder = config.aesm_folder
+    folder = config.aesm_folder
+    if as_epc and config.aesm_socket and (config.root / folder.lstrip("/")).is_dir():
         response.mounts.add(container_path=folder, host_path=folder, read_only=True)
     return response
 

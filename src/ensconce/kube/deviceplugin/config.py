@@ -35,9 +35,10 @@ class Config:
     all at most. `platform`: auto, or sgx, emulated, none. `emulated_mib`: an emulated platform's
     EPC where there is no SGX, 0 for none. `enclave_limit`, `provision_limit`: how many containers
     may have the enclave and the provisioning device. `provision_pods`: who may have the latter, as
-    `namespace` or `namespace/serviceaccount`. `provision_with_epc`: give it to every container with
-    EPC, as Alibaba's plugin does. `aesm_socket`: mount AESM's folder into every container with EPC.
-    `max_devices`: a name whose devices would be more is offered as a figure in the node's status.
+    `namespace` or `namespace/serviceaccount`, `*` for any. `provision_with_epc`: give it to every
+    container with EPC, as Alibaba's plugin does. `aesm_socket`: mount AESM's folder into every
+    container with EPC. `max_devices`: a name whose devices would be more is offered as a figure in
+    the node's status.
     """
 
     epc: Mapping[str, int] = field(default_factory=lambda: {Resource.EPC_ALIBABA: _ALL})
@@ -83,6 +84,14 @@ class Config:
                     f"provision_pods has {entry!r}, which is neither a namespace nor "
                     "namespace/serviceaccount"
                 )
+
+    def may_provision(self, namespace: str, account: str | None) -> bool:
+        """Return whether a pod may have the provisioning device; an account not known counts."""
+        for entry in self.provision_pods:
+            first, _, second = entry.partition("/")
+            if first in ("*", namespace) and (account is None or second in ("", "*", account)):
+                return True
+        return False
 
 
 def _check_epc(shares: Mapping[str, int]) -> None:

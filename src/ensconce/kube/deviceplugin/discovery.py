@@ -14,6 +14,7 @@ from pathlib import Path
 from ensconce import _core
 from ensconce.isa.cpuid import Registers, SgxCpuid
 from ensconce.kube.deviceplugin.config import MIB, Config
+from ensconce.kube.deviceplugin.enforcement import MiscCgroup
 from ensconce.kube.names import Platform
 from ensconce.platform.checks import sgx_leaf
 
@@ -22,6 +23,7 @@ __all__ = ["DeviceNode", "Inventory", "Section", "discover", "discover_here"]
 _NODES = "sys/devices/system/node"
 _TOTAL = "x86/sgx_total_bytes"
 _LARGEST_TEXT = 64
+_SPARE = 100
 # in the order in which the vendor's plugin gives them; an alias is another path in the container
 _ENCLAVE_PATHS = ("/dev/isgx", "/dev/sgx", "/dev/sgx_enclave", "/dev/sgx/enclave")
 _PROVISION_PATHS = ("/dev/sgx_provision", "/dev/sgx/provision")
@@ -49,7 +51,8 @@ class DeviceNode:
 class Inventory:
     """What a node has. `fault` says in one sentence why enclaves can't run, empty if they can.
 
-    `reason` is the same as one word in CamelCase.
+    `reason` is the same as one word in CamelCase. `exhausted`: all EPC is in use, whoever asked for
+    how much of it.
     """
 
     platform: Platform
@@ -57,6 +60,7 @@ class Inventory:
     devices: tuple[DeviceNode, ...] = ()
     reason: str = "Ready"
     fault: str = ""
+    exhausted: bool = False
 
     @property
     def size(self) -> int:
@@ -83,6 +87,7 @@ def discover(config: Config, cpuid: Callable[[int, int], Registers] | None) -> I
                 devices=devices,
                 reason=reason,
                 fault=fault,
+                exhausted=_is_exhausted(config.root),
             )
         if config.platform == Platform.NONE or not config.emulated_mib:
             return Inventory(
@@ -126,6 +131,12 @@ def _kernel_sections(folder: Path) -> Iterable[tuple[int, int]]:
             continue  # gone since the folder was listed
         if number.isdecimal() and text.isdigit():
             yield int(number), int(text)
+
+
+def _is_exhausted(root: Path) -> bool:
+    """Return whether all but a hundredth of the EPC is in use, where the kernel counts it."""
+    cgroup = MiscCgroup.find(root)
+    return cgroup is not None and cgroup.used > cgroup.capacity - cgroup.capacity // _SPARE
 
 
 def _device_nodes(root: Path) -> Iterable[DeviceNode]:

@@ -3,10 +3,12 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from ensconce.errors import DeviceError, EnsconceError, PolicyError
 from ensconce.kube.deviceplugin import v1beta1_pb2 as api
 from ensconce.kube.deviceplugin.answers import Allocation, Injector, answer, inject
 from ensconce.kube.deviceplugin.config import Config
@@ -14,10 +16,14 @@ from ensconce.kube.deviceplugin.discovery import Inventory
 from ensconce.kube.deviceplugin.endpoint import Endpoint
 from ensconce.kube.deviceplugin.metrics import Metrics
 from ensconce.kube.deviceplugin.offers import Kind, Offer, plan
+from ensconce.kube.deviceplugin.podresources import Held, counted, holders, list_held
 from ensconce.kube.deviceplugin.state import ResourceState, State
 from ensconce.kube.names import Platform
 
 __all__ = ["DevicePlugins"]
+
+_POD_SECONDS = 10.0
+_LIVELY_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +32,9 @@ class DevicePlugins:
     """Every device plugin of a node.
 
     `discover` returns what the node has and is called every `interval` seconds; `injector` adds to
-    what containers get; `on_change` hears of each new state, from the loop that runs this.
+    what containers get; `on_change` hears of each new state, from the loop that runs this;
+    `account(namespace, pod)` returns a pod's service account, without which policy goes by
+    namespaces alone here.
     """
 
     def __init__(
@@ -36,6 +44,7 @@ class DevicePlugins:
         *,
         injector: Injector | None = None,
         on_change: Callable[[State], None] | None = None,
+        account: Callable[[str, str], Awaitable[str | None]] | None = None,
         metrics: Metrics | None = None,
         interval: float = 1.0,
     ) -> None:
@@ -44,15 +53,20 @@ class DevicePlugins:
         self._discover = discover
         self._injector = injector
         self._on_change = on_change
+        self._account = account
         self._interval = interval
         self._endpoints: dict[str, Endpoint] = {}
+        self._held: list[Held] | None = None
+        self._looked = time.monotonic()
         self._inventory = discover()
+        self._plan = plan(config, self._inventory)
         self._adopt(self._inventory)
         self._said = self.state
 
     @property
     def state(self) -> State:
         """What is so now."""
+        figures = self._plan.node_capacity
         return State(
             self._inventory,
             tuple(
@@ -65,35 +79,76 @@ class DevicePlugins:
                 )
                 for endpoint in self._endpoints.values()
             ),
-            self._plan.node_capacity
-            if self._inventory.healthy
-            else dict.fromkeys(self._plan.node_capacity, 0),
+            figures if self._inventory.healthy else dict.fromkeys(figures, 0),
         )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the node is still looked at."""
+        return time.monotonic() - self._looked < _LIVELY_SECONDS
 
     async def run(self) -> None:
         """Serve until cancelled; then leave no socket. What goes wrong stands in the state."""
         self._announce(first=True)
+        pods = asyncio.create_task(self._follow_pods())
         try:
             while True:
-                self._adopt(self._discover())
-                await asyncio.gather(*(each.tend() for each in self._endpoints.values()))
-                self._announce()
+                await self._look()
                 await asyncio.sleep(self._interval)
         finally:
-            await asyncio.gather(*(each.stop() for each in self._endpoints.values()))
+            pods.cancel()
+            await asyncio.gather(
+                pods, *(each.stop() for each in self._endpoints.values()), return_exceptions=True
+            )
+
+    async def _look(self) -> None:
+        """Look at the node and at the kubelet's folder once."""
+        try:
+            self._adopt(self._discover())
+            await asyncio.gather(*(each.tend() for each in self._endpoints.values()))
+        except (OSError, EnsconceError) as error:
+            _log.warning("can't look at the node", extra={"facts": {"fault": str(error)}})
+        self._looked = time.monotonic()
+        self._announce()
+
+    async def _follow_pods(self) -> None:
+        """Keep in mind which pods have what, where the kubelet says it."""
+        while True:
+            try:
+                self._held = await list_held(self.config.pod_resources)
+            except DeviceError as error:
+                if self._held is not None:
+                    _log.info("pods are not known", extra={"facts": {"fault": str(error)}})
+                self._held = None
+            units = {each.offer.resource: each.offer.unit for each in self._endpoints.values()}
+            self.metrics.pods(*counted(self._held or (), units))
+            await asyncio.sleep(_POD_SECONDS)
 
     def _adopt(self, found: Inventory) -> None:
         """Offer what was found; EPC that went stays offered, unhealthy, for those who have it."""
-        if not found.sections and self._inventory.sections:
-            found = replace(
-                found, platform=self._inventory.platform, sections=self._inventory.sections
-            )
+        known = self._inventory
+        if not found.sections and known.sections:
+            found = replace(found, platform=known.platform, sections=known.sections)
         self._inventory = found
         self._plan = plan(self.config, found)
         for offer in self._plan.offers:
             if offer.resource not in self._endpoints:
                 self._endpoints[offer.resource] = Endpoint(self.config.plugin_folder, offer, self)
-            self._endpoints[offer.resource].update(offer, healthy=self._is_healthy(offer))
+            self._endpoints[offer.resource].update(
+                offer, healthy=self._is_healthy(offer), ill=self._held_back(offer)
+            )
+
+    def _held_back(self, offer: Offer) -> frozenset[int]:
+        """Return the devices that nobody has, where all EPC is in use all the same."""
+        if not (self._inventory.exhausted and offer.unit and self._held is not None):
+            return frozenset()
+        taken = {
+            offer.devices.index(device)
+            for each in self._held
+            if each.resource == offer.resource
+            for device in each.devices
+        }
+        return frozenset(range(offer.devices.count)) - taken
 
     def _is_healthy(self, offer: Offer) -> bool:
         """Return whether the kubelet may give a resource's devices to containers."""
@@ -140,8 +195,29 @@ class DevicePlugins:
 
     async def start(self, offer: Offer, indices: list[int]) -> None:
         """Let a container start that has these devices."""
+        if offer.kind is Kind.PROVISION:
+            await self._check_provision(offer, indices)
         if self._injector:
             await self._injector.start(_allocation(offer, indices))
+
+    async def _check_provision(self, offer: Offer, indices: list[int]) -> None:
+        """Refuse the provisioning device to whoever the policy does not name; PolicyError."""
+        devices = list(map(offer.devices.name, indices))
+        held = await list_held(self.config.pod_resources)
+        found = holders(held, offer.resource, devices)
+        if not found:
+            raise PolicyError(
+                f"the kubelet does not say whose {', '.join(devices)} is; only a pod's own "
+                f"containers and sidecars can have {offer.resource}"
+            )
+        for each in found:
+            account = await self._account(each.namespace, each.pod) if self._account else None
+            if not self.config.may_provision(each.namespace, account):
+                raise PolicyError(
+                    f"pod {each.namespace}/{each.pod} may not have {offer.resource}, which lets it "
+                    "read keys that identify the machine; have it added to provision_pods, or let "
+                    "it quote through AESM"
+                )
 
     def asks_before_start(self, offer: Offer) -> bool:
         """Return whether the kubelet is to ask before each start."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from ensconce.kube.deviceplugin.config import Config
 from ensconce.kube.deviceplugin.discovery import Inventory
+from ensconce.kube.deviceplugin.enforcement import MiscCgroup, rung
 from ensconce.kube.deviceplugin.offers import plan
 
 __all__ = ["report"]
@@ -22,5 +23,6 @@ def report(config: Config, inventory: Inventory) -> dict[str, Any]:
         "sections": [f"{each.size >> 20} MiB on node {each.node}" for each in inventory.sections],
         "device_nodes": {each.path: each.host_path for each in inventory.devices},
         "devices": {offer.resource: offer.devices.count for offer in made.offers},
+        "enforcement": rung(inventory.platform, MiscCgroup.find(config.root)),
         "node_capacity": dict(made.node_capacity),
     }

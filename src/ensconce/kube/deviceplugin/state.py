@@ -44,6 +44,8 @@ class State:
         """Why, in one word in CamelCase."""
         if self.inventory.healthy and not self.ready:
             return "NotRegistered"
+        if self.inventory.healthy and self.inventory.exhausted:
+            return "EpcExhausted"
         return self.inventory.reason
 
     @property
@@ -54,6 +56,8 @@ class State:
         missing = [each for each in self.resources if not each.registered]
         if missing:
             return f"the kubelet has no {missing[0].name}: {missing[0].fault or 'no stream yet'}"
+        if self.inventory.exhausted:
+            return "all EPC is in use; enclaves page, and free devices are held back"
         emulated = self.inventory.platform is Platform.EMULATED
         kind = "emulated EPC, which protects nothing" if emulated else "EPC"
         return f"{self.inventory.size >> 20} MiB of {kind}"

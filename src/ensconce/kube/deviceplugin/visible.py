@@ -10,9 +10,7 @@ devices lie scattered, a bitmap `bitmap:<base64>` whose bit n (of byte n/8, lowe
 import base64
 from collections.abc import Iterable, Sequence
 
-from ensconce.errors import FormatError
-
-__all__ = ["LONGEST_LIST", "LONGEST_RANGES", "MOST_DEVICES", "parse_visible", "visible_devices"]
+__all__ = ["LONGEST_LIST", "LONGEST_RANGES", "MOST_DEVICES", "runs", "visible_devices"]
 
 LONGEST_LIST = 32 << 10
 LONGEST_RANGES = 64 << 10
@@ -36,24 +34,6 @@ def visible_devices(indices: Sequence[int]) -> str:
     return _BITMAP + base64.b64encode(bits).decode()
 
 
-def parse_visible(text: str) -> list[int]:
-    """Return the devices' numbers in any of the forms; FormatError for a text in none."""
-    try:
-        if text.startswith(_BITMAP):
-            bits = base64.b64decode(text.removeprefix(_BITMAP), validate=True)
-            return [
-                index
-                for index in range(min(len(bits) * 8, MOST_DEVICES))
-                if bits[index // 8] >> index % 8 & 1
-            ]
-        return [index for part in text.split(",") if part for index in _range(part)]
-    except ValueError as error:
-        raise FormatError(
-            f"SGX_VISIBLE_DEVICES is none of a list, ranges and a bitmap: {error}",
-            source="SGX_VISIBLE_DEVICES",
-        ) from error
-
-
 def runs(indices: Iterable[int]) -> Iterable[tuple[int, int]]:
     """Yield the first and last of each run of consecutive numbers, in ascending order."""
     first = last = -1
@@ -65,12 +45,3 @@ def runs(indices: Iterable[int]) -> Iterable[tuple[int, int]]:
         last = index
     if first >= 0:
         yield first, last
-
-
-def _range(part: str) -> range:
-    """Return the numbers of `a` or `a-b`."""
-    first, _, last = part.partition("-")
-    numbers = range(int(first), int(last or first) + 1)
-    if not numbers or not 0 <= numbers[0] <= numbers[-1] < MOST_DEVICES:
-        raise ValueError(f"{part!r} is no range of devices")
-    return numbers
