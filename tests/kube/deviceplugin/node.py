@@ -41,15 +41,20 @@ class Node:
         return place
 
     def config(self, **settings: Any) -> Config:
+        settings = {"pod_resources": self.root / "pods.sock"} | settings
         return Config(root=self.root, plugin_folder=self.plugins, **settings)
 
     @contextlib.asynccontextmanager
     async def running(
-        self, *, injector: Any = None, **settings: Any
+        self, *, injector: Any = None, account: Any = None, **settings: Any
     ) -> AsyncIterator[DevicePlugins]:
         config = self.config(**settings)
         made = DevicePlugins(
-            config, lambda: discover(config, None), injector=injector, interval=0.05
+            config,
+            lambda: discover(config, None),
+            injector=injector,
+            account=account,
+            interval=0.05,
         )
         task = asyncio.create_task(made.run())
         try:

@@ -181,7 +181,7 @@ def _fault(
         )
     if not sections:
         return "NoEpc", "the SGX driver is here and there is no EPC; enable SGX in the BIOS"
-    if not os.access(enclave.host_path, os.R_OK | os.W_OK):
+    if not os.access(enclave.host_path, os.R_OK | os.W_OK, effective_ids=True):
         return (
             "DriverRefuses",
             f"{enclave.host_path} can't be opened; let the plugin's user read and write it",

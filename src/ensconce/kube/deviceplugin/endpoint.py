@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 _KUBELET = "kubelet.sock"
 _VERSION = "v1beta1"
-_LARGEST = 16 << 20  # bytes; the IDs of 200,000 devices are 2 MB
+_LARGEST = 16 << 20  # bytes; the IDs of all devices there may be are 2 MB
 _REGISTER_SECONDS = 5.0
 _Context = Any  # grpc.aio.ServicerContext, which takes parameters for type checkers alone
 _STREAM_SECONDS = 5.0  # how long a kubelet has to open its stream before it is asked again
