@@ -209,6 +209,24 @@ def test_a_device_that_is_allocated_again_ends_what_had_it_before(node: Node) ->
     assert not node.allocations.mount(old.id).exists()
 
 
+def test_an_allocation_that_is_anothers_second_name_is_served_as_that(
+    node: Node, start: Start
+) -> None:
+    first, second = (
+        node.allocations.add(4 * _MIB, "a", ["1"]),
+        node.allocations.add(None, "b", ["1"]),
+    )
+    node.ask()
+    node.allocations.set_same(second.id, first.id)
+    node.ask()
+    program = start(second.id, "fill", "16")
+    assert line(program) == "0x0"
+    node.kill()
+    node.start()
+    assert rest(start(second.id, "exceptions"))[-1:] == ["done"]
+    assert list(node.ask().allocations) == [first.id]
+
+
 def test_a_child_keeps_no_right_of_the_platforms(node: Node, start: Start) -> None:
     made = node.allocations.add(4 * _MIB)
     assert line(start(made.id, "fill", "16")) == "0x0"

@@ -42,6 +42,7 @@ class LazyGroup(click.Group):
         "device-plugin": "ensconce.cli.device_plugin:device_plugin",
         "doctor": "ensconce.cli.doctor:doctor",
         "enclave": "ensconce.cli.enclave:enclave",
+        "node-agent": "ensconce.cli.node_agent:node_agent",
         "pccs": "ensconce.cli.pccs:pccs",
         "platform": "ensconce.cli.platform:platform",
         "sdk": "ensconce.cli.sdk:sdk",

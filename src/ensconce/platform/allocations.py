@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ensconce.errors import ConfigError, FormatError
@@ -37,29 +37,33 @@ class Allocation:
     """One container's share of the emulated EPC.
 
     `epc` is in bytes; None until it is known, and nothing is served until then. `resource` and
-    `devices` are what the kubelet allocated it for.
+    `devices` are what the kubelet allocated it for. One that names another by `same` is that one
+    under a second resource of the same container, and is served as that.
     """
 
     id: str
     epc: int | None
     resource: str = ""
     devices: tuple[str, ...] = ()
+    same: str = ""
 
     @classmethod
     def parse(cls, name: str, data: bytes) -> "Allocation":
         """Read a record. Raises FormatError."""
         with contextlib.suppress(ValueError, RecursionError):
             fields = json.loads(data)
-            if isinstance(fields, dict) and fields.keys() == {"epc", "resource", "devices"}:
-                epc, resource, devices = fields["epc"], fields["resource"], fields["devices"]
+            if isinstance(fields, dict) and fields.keys() == {"epc", "resource", "devices", "same"}:
+                devices, same = fields["devices"], fields["same"]
                 if (
                     _ID.fullmatch(name)
-                    and _is_size(epc)
-                    and isinstance(resource, str)
+                    and _is_size(fields["epc"])
+                    and isinstance(fields["resource"], str)
                     and isinstance(devices, list)
                     and all(isinstance(each, str) for each in devices)
+                    and isinstance(same, str)
+                    and (not same or _ID.fullmatch(same))
                 ):
-                    return cls(name, epc, resource, tuple(devices))
+                    return cls(name, fields["epc"], fields["resource"], tuple(devices), same)
         raise FormatError(
             f"the record of allocation {name!r} is damaged; remove it, and the pod that has it",
             source=name,
@@ -118,10 +122,13 @@ class Allocations:
         self._write(made)
         return made
 
-    def set_epc(self, name: str, epc: int) -> None:
+    def set_epc(self, name: str, epc: int | None) -> None:
         """Say how much an allocation may use, once that is known. Raises FormatError, OSError."""
-        found = self.read(name)
-        self._write(Allocation(found.id, epc, found.resource, found.devices))
+        self._write(replace(self.read(name), epc=epc))
+
+    def set_same(self, name: str, other: str) -> None:
+        """Make an allocation another one's second name. Raises FormatError, OSError."""
+        self._write(replace(self.read(name), epc=None, same=other))
 
     def read(self, name: str) -> Allocation:
         """Return an allocation. Raises FormatError, OSError."""

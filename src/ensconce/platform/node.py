@@ -134,9 +134,13 @@ class NodePlatform:
         """Make sockets for new allocations and drop those that are gone."""
         wanted = {each.id: each for each in self._allocations.list()}
         for name, served in list(self._served.items()):
-            if name not in wanted or not self._still_there(served):
+            kept = name in wanted and not wanted[name].same
+            if not kept or not self._still_there(served):
                 self._drop(name)
         for name, allocation in wanted.items():
+            if allocation.same:
+                self._link(allocation)
+                continue
             known = self._served.get(name)
             if known is not None:
                 self._settle(known, allocation)
@@ -185,6 +189,18 @@ class NodePlatform:
             self._watch(served)
         _logger.info("event=allocation_served id=%s epc=%s", allocation.id, allocation.epc)
 
+    def _link(self, allocation: Allocation) -> None:
+        """Let an allocation's container reach the one that it is a second name of."""
+        target = self._allocations.socket(allocation.same)
+        link = self._allocations.socket(allocation.id)
+        try:
+            if link.exists() and link.samefile(target):
+                return
+            link.unlink(missing_ok=True)
+            link.hardlink_to(target)
+        except OSError as error:  # the other is not served yet, or no longer
+            _logger.debug("event=link_failed id=%s reason=%s", allocation.id, error)
+
     def _settle(self, served: _Served, allocation: Allocation) -> None:
         """Begin to serve an allocation whose size has become known."""
         if served.allocation.epc is None and allocation.epc is not None and self._fits(allocation):
@@ -199,7 +215,7 @@ class NodePlatform:
         """End an allocation and its enclaves."""
         served = self._served.pop(name)
         if served.process:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):  # it ends by itself too, as its line does
                 os.kill(served.process, signal.SIGKILL)
             self._reap(served)
         with contextlib.suppress(KeyError, ValueError):
@@ -331,14 +347,21 @@ def _renounce(number: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     resource.setrlimit(resource.RLIMIT_DATA, (_CHILD_MEMORY, _CHILD_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it has the platform's keys
-    if os.geteuid() == 0:
+    if os.geteuid() != 0:
+        return
+    try:
         os.setgroups([])
-        try:
-            os.setresgid(_FIRST_USER + number, _FIRST_USER + number, _FIRST_USER + number)
-            os.setresuid(_FIRST_USER + number, _FIRST_USER + number, _FIRST_USER + number)
-        except OSError:  # a user namespace that is not as large
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        _become(_FIRST_USER + number)
+    except PermissionError:
+        _logger.warning("event=root_kept reason=no CAP_SETUID and CAP_SETGID to give it up")
+    except OSError:  # a user namespace that is not as large
+        _become(_NOBODY)
+
+
+def _become(user: int) -> None:
+    """Take a user's and group's id for good."""
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
 
 
 def _serve(
