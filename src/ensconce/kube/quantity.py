@@ -11,8 +11,11 @@ __all__ = ["binary_quantity", "parse_quantity"]
 _FORM = re.compile(
     r"([0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})([numkMGTPE]|[KMGTPE]i|[eE][+-]?[0-9]{1,2})?"
 )
-_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_BINARY = {suffix: 1 << 10 * n for n, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), 1)}
+_DECIMAL = {suffix: 1000**n for n, suffix in enumerate(("", "k", "M", "G", "T", "P", "E"))}
+_SCALES = (
+    _BINARY | _DECIMAL | {"m": Fraction(1, 10**3), "u": Fraction(1, 10**6), "n": Fraction(1, 10**9)}
+)
 _MOST = (1 << 63) - 1
 
 
@@ -22,7 +25,9 @@ def parse_quantity(value: object) -> int:
     found = _FORM.fullmatch(text) if isinstance(text, str) else None
     if found is None:
         raise FormatError(f"{_short(value)} is no quantity; write a whole number or one like 10Mi")
-    number = Fraction(found[1]) * _scale(found[2] or "")
+    digits, suffix = found[1], found[2] or ""
+    scale = _SCALES.get(suffix) or Fraction(10) ** int(suffix[1:])
+    number = (int(digits) if digits.isdigit() else Fraction(digits)) * scale
     if number.denominator != 1 or number > _MOST:
         raise FormatError(f"{_short(value)} is no whole number up to 2^63 - 1")
     return int(number)
@@ -36,13 +41,6 @@ def binary_quantity(number: int) -> str:
             break
         number, suffix = number // 1024, each
     return f"{number}{suffix}"
-
-
-def _scale(suffix: str) -> Fraction:
-    """Return what a suffix multiplies by."""
-    if suffix in _BINARY:
-        return Fraction(1 << 10 * (_BINARY.index(suffix) + 1))
-    return Fraction(10) ** (_DECIMAL[suffix] if suffix in _DECIMAL else int(suffix[1:]))
 
 
 def _short(value: object) -> str:

@@ -5,7 +5,7 @@ A pod comes from whoever reaches the webhook, so nothing in it is taken for gran
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ensconce.errors import FormatError
@@ -22,7 +22,8 @@ _SGX = frozenset(Resource)
 class Container:
     """A container. `path`: its JSON pointer; `sgx`: what it asks for; `stays`: as long as the pod.
 
-    `starts` says whether it starts before the others (an init container).
+    `starts` says whether it starts before the others (an init container). `epc` is in bytes, once
+    no more than one name for it is left.
     """
 
     path: str
@@ -31,11 +32,12 @@ class Container:
     sgx: Mapping[Resource, int]
     starts: bool
     stays: bool
+    epc: int = field(init=False)
 
-    @property
-    def epc(self) -> int:
-        """EPC in bytes, once no more than one name is left."""
-        return max(self.sgx.get(name, 0) * unit for name, unit in EPC_UNITS.items())
+    def __post_init__(self) -> None:
+        """Count the EPC."""
+        sizes = (count * EPC_UNITS.get(name, 0) for name, count in self.sgx.items())
+        object.__setattr__(self, "epc", max(sizes, default=0))
 
     def said(self) -> str:
         """Return how a message names it."""

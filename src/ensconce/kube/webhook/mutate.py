@@ -148,7 +148,7 @@ class _Pod:
     def _complete(self, each: Container) -> Container:
         """Return a container with the devices that it needs and may have (steps 3 and 4)."""
         sgx = dict(each.sgx)
-        if any(sgx.get(name) for name in EPC_UNITS):
+        if each.epc:
             sgx[Resource.ENCLAVE] = sgx.get(Resource.ENCLAVE) or 1
             if each.name == self._provider:
                 sgx[Resource.PROVISION] = sgx.get(Resource.PROVISION) or 1
