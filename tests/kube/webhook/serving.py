@@ -73,7 +73,9 @@ def review(pod: Any, namespace: str = "team") -> dict[str, Any]:
 
 
 @contextmanager
-def running(folder: Path, settings: str = SETTINGS, drain: float = 0) -> Iterator[Running]:
+def running(
+    folder: Path, settings: str = SETTINGS, drain: float = 0, host: str = "127.0.0.1"
+) -> Iterator[Running]:
     """Run a webhook in a folder, on a port of its own."""
     ca, policy = folder / "ca", folder / "webhook.toml"
     if not ca.exists():
@@ -85,9 +87,9 @@ def running(folder: Path, settings: str = SETTINGS, drain: float = 0) -> Iterato
         "--policy",
         policy,
         "--host",
-        "127.0.0.1",
+        host,
         "--name",
-        "127.0.0.1",
+        host,
     ]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
