@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS ?= aesm,dev,kube,ratls,sdk,server,test
+EXTRAS ?= aesm,alibabacloud,dev,kube,ratls,sdk,server,test
 MINUTES ?= 10
 
 .PHONY: help demo test lint core bench fuzz soak docs package images cluster cluster-test cluster-down ci clean

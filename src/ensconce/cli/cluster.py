@@ -12,6 +12,10 @@ __all__ = ["cluster"]
     cls=LazyGroup,
     lazy={
         "manifests": "ensconce.cli.cluster_install:manifests",
+        "create": "ensconce.cli.cluster_create:create",
+        "delete": "ensconce.cli.cluster_create:delete",
+        "list": "ensconce.cli.cluster_create:list_clusters",
+        "show": "ensconce.cli.cluster_create:show",
     },
 )
 def cluster() -> None:
