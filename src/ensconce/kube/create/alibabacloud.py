@@ -8,12 +8,11 @@ which a run finds what an earlier one made even if it ended before the answer ca
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensconce.errors import ConfigError, PolicyError
 from ensconce.kube.create.plan import Step
-from ensconce.kube.create.record import Record, write_private
+from ensconce.kube.create.record import Record, remove_kubeconfig, write_kubeconfig
 from ensconce.kube.create.settings import check_networks, make_settings
 from ensconce.kube.names import DOMAIN
 
@@ -260,14 +259,10 @@ class AlibabaCloud:
         return f"{self.choice.nodes} nodes are healthy"
 
     def _kubeconfig(self, record: Record) -> str:
-        """Write the kubeconfig where nothing of the user's is."""
-        path = Path(self.choice.kubeconfig or record.path.with_suffix(".kubeconfig")).absolute()
-        if path.exists() and record.facts.get("kubeconfig") != str(path):
-            raise ConfigError(f"{path} is there already; move it away, the kubeconfig goes there")
-        record.note(kubeconfig=str(path))
-        write_private(
-            path,
-            self.cloud.kubeconfig(record.facts["cluster_id"], public=self.choice.public_endpoint),
+        """Write the kubeconfig."""
+        cluster, public = record.facts["cluster_id"], self.choice.public_endpoint
+        path = write_kubeconfig(
+            record, self.choice.kubeconfig, lambda: self.cloud.kubeconfig(cluster, public=public)
         )
         return f"{path}; next: KUBECONFIG={path} ensconce cluster install"
 
@@ -281,7 +276,7 @@ class AlibabaCloud:
     def remove(self, step: str, record: Record) -> str:
         """Take one step back; what bears no mark of ours is left alone."""
         act: Callable[[Record], str] = {
-            "kubeconfig": _remove_kubeconfig,
+            "kubeconfig": remove_kubeconfig,
             "node-pool": self._remove_node_pool,
             "cluster": self._remove_cluster,
         }[step]
@@ -356,15 +351,6 @@ class AlibabaCloud:
                 "tags": [{"key": CREATION_TAG, "value": identity}],
             },
         }
-
-
-def _remove_kubeconfig(record: Record) -> str:
-    """Remove the file that the record says was written."""
-    path = record.facts.get("kubeconfig")
-    if path is None:
-        return "there is none"
-    Path(path).unlink(missing_ok=True)
-    return f"{path} is gone"
 
 
 def _connect(choice: AckSettings) -> "Cloud":

@@ -190,7 +190,7 @@ def _plugins(client: Client, record: Record) -> str:
     """Note the DaemonSets of other SGX device plugins."""
     found = []
     for each in client.list(DaemonSet, namespace="*"):
-        if not (each.metadata and each.spec) or each.metadata.namespace == NAMESPACE:
+        if each.metadata is None or each.metadata.namespace == NAMESPACE:
             continue
         pod = each.spec.template.spec
         images = [str(container.image) for container in pod.containers] if pod else []

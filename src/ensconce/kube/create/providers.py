@@ -13,6 +13,7 @@ __all__ = ["PROVIDERS", "provider_for", "provider_of"]
 
 PROVIDERS = {
     "alibabacloud": "ensconce.kube.create.alibabacloud:AlibabaCloud",
+    "kubeadm": "ensconce.kube.create.kubeadm:Kubeadm",
     "existing": "ensconce.kube.create.existing:Existing",
 }
 

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -19,7 +19,15 @@ from typing import Any
 
 from ensconce.errors import ConfigError, FormatError
 
-__all__ = ["Phase", "Record", "Records", "default_records", "write_private"]
+__all__ = [
+    "Phase",
+    "Record",
+    "Records",
+    "default_records",
+    "remove_kubeconfig",
+    "write_kubeconfig",
+    "write_private",
+]
 
 _VERSION = 1
 _MAX_SIZE = 1 << 20
@@ -79,6 +87,26 @@ def write_private(path: Path, text: str) -> None:
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+
+
+def write_kubeconfig(record: Record, wanted: str | None, fetch: Callable[[], str]) -> Path:
+    """Write a cluster's kubeconfig where nothing of the user's is; by default beside the record."""
+    path = Path(wanted or record.path.with_suffix(".kubeconfig")).expanduser().absolute()
+    if path.exists() and record.facts.get("kubeconfig") != str(path):
+        raise ConfigError(f"{path} is there already; move it away, the kubeconfig goes there")
+    content = fetch()
+    record.note(kubeconfig=str(path))
+    write_private(path, content)
+    return path
+
+
+def remove_kubeconfig(record: Record) -> str:
+    """Remove the kubeconfig that the record says was written; return what came of it."""
+    path = record.facts.get("kubeconfig")
+    if path is None:
+        return "there is none"
+    Path(path).unlink(missing_ok=True)
+    return f"{path} is gone"
 
 
 @dataclass(frozen=True, slots=True)
