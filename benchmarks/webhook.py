@@ -81,11 +81,18 @@ def example() -> bytes:
     return json.dumps(review).encode()
 
 
+def command(folder: Path, port: int) -> list[str]:
+    """Return how a webhook is run, whose CA and settings are in a folder."""
+    words = ["--authority", f"{folder}/ca", "--policy", f"{folder}/webhook.toml"]
+    words += ["--name", "localhost", "--name", "127.0.0.1", "--host", "127.0.0.1"]
+    return [*COMMAND, *words, "--port", str(port)]
+
+
 @contextmanager
-def running(command: list[str], port: int, tls: ssl.SSLContext, **more: str) -> Iterator[None]:
+def running(words: list[str], port: int, tls: ssl.SSLContext, **more: str) -> Iterator[None]:
     """Run a server until it answers, and end it."""
     process = subprocess.Popen(  # noqa: S603 # named here
-        [*pinned(0), *command],
+        [*pinned(0), *words],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=os.environ | more,
@@ -97,7 +104,7 @@ def running(command: list[str], port: int, tls: ssl.SSLContext, **more: str) -> 
                 break
             except httpx.HTTPError:
                 if process.poll() is not None:
-                    raise SystemExit(f"{command[0]} ended with {process.returncode}") from None
+                    raise SystemExit(f"{words[0]} ended with {process.returncode}") from None
                 time.sleep(0.1)
         yield
     finally:
@@ -159,18 +166,16 @@ def main() -> None:
         (folder / "config").write_text(json.dumps(NOWHERE))
         tls = ssl.create_default_context(cafile=folder / "ca" / "tls.crt")
         ports = {"ensconce": free_port(), "bare route": free_port()}
-        words = ["--authority", f"{folder}/ca", "--policy", f"{folder}/webhook.toml"]
-        words += ["--name", "localhost", "--name", "127.0.0.1", "--host", "127.0.0.1"]
         commands = {
-            "ensconce": [*COMMAND, *words, "--port", str(ports["ensconce"])],
+            "ensconce": command(folder, ports["ensconce"]),
             "bare route": [sys.executable, "-c", BARE, str(ports["bare route"]),
                            str(place / "tls.crt"), str(place / "tls.key")],
         }  # fmt: skip
         if peer := os.environ.get("ENSCONCE_PEER_WEBHOOK"):
             ports["intel"], commands["intel"] = 9443, [peer]
         more = {"TMPDIR": str(folder), "KUBECONFIG": str(folder / "config")}
-        for each, command in commands.items():
-            stack.enter_context(running(command, ports[each], tls, **more))
+        for each, words in commands.items():
+            stack.enter_context(running(words, ports[each], tls, **more))
         if pinned(1):
             os.sched_setaffinity(0, {1})
         report(ports, tls)
