@@ -54,7 +54,7 @@ def create(
     yes: bool,
     as_json: bool,
     **flags: Any,
-) -> None:
+) -> int:
     """Create a confidential cluster, or go on with one whose creation was interrupted.
 
     Flags go before the file. The plan is shown first; nothing is done without a yes.
@@ -69,14 +69,18 @@ def create(
     plan = creation.Plan(name, provider, chosen.steps(), chosen.notes())
     if dry_run:
         emit(plan, as_json=as_json, text=plan_text)
-        return
+        return 0
     show_progress("ensconce.kube.create")
     records = creation.default_records()
     with records.open(name) as found:
         record = found or records.begin(name, provider, chosen.settings)
         _confirm(plan, record.done, yes=yes)
-        creation.create(chosen, record)
+        try:
+            creation.create(chosen, record)
+        except KeyboardInterrupt:
+            return _interrupted("create", name)
     emit(_public(record), as_json=as_json)
+    return 0
 
 
 @click.command()
@@ -84,7 +88,7 @@ def create(
 @_dry_run
 @_yes
 @json_option
-def delete(name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
+def delete(name: str, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Delete a cluster: what `cluster create` made and nothing else, in reverse.
 
     \b
@@ -101,10 +105,14 @@ def delete(name: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
         plan = creation.deletion_plan(provider, record)
         if dry_run:
             emit(plan, as_json=as_json, text=plan_text)
-            return
+            return 0
         _confirm(plan, record.undone, yes=yes)
-        creation.delete(provider, record)
+        try:
+            creation.delete(provider, record)
+        except KeyboardInterrupt:
+            return _interrupted("delete", name)
     emit({"cluster": name, "deleted": True}, as_json=as_json)
+    return 0
 
 
 @click.command("list")
@@ -140,6 +148,16 @@ def show(name: str, *, as_json: bool) -> None:
     if record is None:
         raise ConfigError(f"no cluster {name} was created here; `ensconce cluster list` shows them")
     emit(_public(record), as_json=as_json)
+
+
+def _interrupted(verb: str, name: str) -> int:
+    """Say how to go on; return an interrupt's exit code."""
+    click.echo(
+        f"interrupted; the same command goes on with {verb} from here, and `ensconce cluster show "
+        f"{name}` tells what is done",
+        err=True,
+    )
+    return 130
 
 
 def plan_text(plan: creation.Plan) -> str:

@@ -4,6 +4,7 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from alibabacloud_credentials.models import Config
 
 from ensconce.kube.create.alibabacloud_api import Cloud
 
+KEYS = {"ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": SECRET}
 SETTINGS = {"region": "cn-hangzhou", "vpc": "vpc-1", "vswitches": ["vsw-1"], "key_pair": "admin"}
 
 
@@ -299,23 +301,29 @@ def test_other_settings_are_refused_when_a_creation_is_gone_on_with(
         run(ack, records, nodes=3)
 
 
+def start(ack: Ack, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Start the command line in a process of its own, whose SDK may not ask a metadata service."""
+    given = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    given |= {
+        "XDG_STATE_HOME": str(folder / "state"),
+        "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true",
+    }
+    words = ["-c", "from ensconce.cli import main; main()", "cluster", "create", "prod"]
+    flags = ["--provider", "alibabacloud", "--region", "cn-hangzhou", "--vpc", "vpc-1"]
+    flags += ["--vswitch", "vsw-1", "--key-pair", "admin", "--endpoint", ack.url, *arguments]
+    return subprocess.Popen(
+        [sys.executable, *words, *flags], env=given | environment, text=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
 def command(
     ack: Ack, folder: Path, *arguments: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own, whose SDK may not ask a metadata service."""
-    given = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "XDG_STATE_HOME": str(folder / "state"),
-    }
-    given |= {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true"} | environment
-    words = ["cluster", "create", "prod"]
-    flags = ["--provider", "alibabacloud", "--region", "cn-hangzhou", "--vpc", "vpc-1"]
-    flags += ["--vswitch", "vsw-1", "--key-pair", "admin", "--endpoint", ack.url, *arguments]
-    return subprocess.run(
-        [sys.executable, "-c", "from ensconce.cli import main; main()", *words, *flags],
-        env=given, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    """Run the command line to its end."""
+    with start(ack, folder, *arguments, **environment) as process:
+        out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def test_missing_credentials_are_said_in_one_sentence(ack: Ack, tmp_path: Path) -> None:
@@ -328,11 +336,25 @@ def test_missing_credentials_are_said_in_one_sentence(ack: Ack, tmp_path: Path) 
 
 def test_the_command_takes_credentials_from_the_environment(ack: Ack, tmp_path: Path) -> None:
     ack.polls = 0
-    keys = {"ALIBABA_CLOUD_ACCESS_KEY_ID": KEY_ID, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": SECRET}
-    result = command(ack, tmp_path, "--yes", "--json", **keys)
+    result = command(ack, tmp_path, "--yes", "--json", **KEYS)
     assert json.loads(result.stdout)["phase"] == "ready", result.stderr
     assert "[6/6] write the kubeconfig" in result.stderr
     assert SECRET not in result.stdout + result.stderr
+
+
+def test_an_interrupted_command_says_that_it_can_be_repeated(ack: Ack, tmp_path: Path) -> None:
+    with start(ack, tmp_path, "--yes", **KEYS) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "cluster_create: prepare-vpc" in line:
+                process.send_signal(signal.SIGINT)
+                break
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "the same command goes on" in said
+    ack.polls = 0
+    assert command(ack, tmp_path, "--yes", **KEYS).returncode == 0
+    assert len(ack.made) == 2
 
 
 def test_the_command_acts_on_a_yes_only(ack: Ack, tmp_path: Path) -> None:
