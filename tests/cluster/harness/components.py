@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cluster's processes: how each is started, and starting, ending and restarting them."""
 
+import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -25,7 +26,8 @@ def start(node: Node, name: str, programs: Path) -> None:
     """Start a component of `node`; its log is `logs/<name>.log`."""
     log = node.logs / f"{name}.log"
     command = ["sh", "-c", DETACHED, "sh", *_command(node, name, programs)]
-    run = enter(node, ["env", f"LOG={log}", *command])
+    variables = [f"{each}={os.environ[each]}" for each in ("HOME", "PATH") if each in os.environ]
+    run = enter(node, ["env", "--ignore-environment", f"LOG={log}", *variables, *command])
     done = subprocess.run(run, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise HarnessError(f"{name} can't be started: {done.stderr.strip()}")

@@ -4,6 +4,7 @@
 import dataclasses
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -101,7 +102,9 @@ def load_image(cluster: Cluster, data: bytes, node: Node | None = None) -> list[
 def kubectl(cluster: Cluster, *arguments: str, content: str | None = None) -> str:
     """Run kubectl as the cluster's administrator and return what it prints."""
     command = [str(build() / "kubectl"), "--kubeconfig", str(cluster.kubeconfig), *arguments]
-    done = subprocess.run(command, input=content, capture_output=True, text=True)
+    # a proxy for the package registries knows no way to the cluster
+    direct = {name: v for name, v in os.environ.items() if not name.lower().endswith("_proxy")}
+    done = subprocess.run(command, input=content, capture_output=True, text=True, env=direct)
     if done.returncode:
         raise HarnessError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout
