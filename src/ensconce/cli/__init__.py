@@ -43,6 +43,7 @@ class LazyGroup(click.Group):
         "doctor": "ensconce.cli.doctor:doctor",
         "enclave": "ensconce.cli.enclave:enclave",
         "node-agent": "ensconce.cli.node_agent:node_agent",
+        "image": "ensconce.cli.image:image",
         "pccs": "ensconce.cli.pccs:pccs",
         "platform": "ensconce.cli.platform:platform",
         "sdk": "ensconce.cli.sdk:sdk",

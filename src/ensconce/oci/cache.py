@@ -15,7 +15,14 @@ from ensconce.sdk.toolchain import cache_folder
 
 __all__ = ["images_cache", "kept_layer"]
 
-_KEPT = ("archive.py", "debian.py", "release.py", "tree.py", "base.py")  # what decides on content
+_KEPT = (
+    "archive.py",
+    "base.py",
+    "debian.py",
+    "release.py",
+    "tar.py",
+    "tree.py",
+)  # what decides on content
 
 
 def images_cache() -> Path:
@@ -28,7 +35,7 @@ def kept_layer(
 ) -> tuple[Layer, Path]:
     """Return a layer, and the folder of what `make` has put beside it; make both if need be."""
     here = Path(__file__).parent
-    code = [(here / name).read_text() for name in _KEPT if (here / name).exists()]
+    code = [(here / name).read_text() for name in _KEPT]
     parts = [comment, str(when), zlib.ZLIB_RUNTIME_VERSION, *code, *ingredients]
     target = images_cache() / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
     if not target.is_dir():

@@ -21,6 +21,7 @@ from pathlib import Path
 import ensconce
 from ensconce.errors import ConfigError
 from ensconce.oci.archive import Image, Layer, build_time, write_archive
+from ensconce.oci.base import COMMON, SHARED, components_of, is_wanted
 from ensconce.oci.cache import images_cache, kept_layer
 from ensconce.oci.debian import Package, find_packages, root_tree
 from ensconce.oci.sbom import Component, bill_of_materials
@@ -39,22 +40,17 @@ _PYTHON = f"usr/bin/python{_VERSION}"
 _SITE = f"usr/local/lib/python{_VERSION}/dist-packages"
 _SBOM = "usr/share/sbom/ensconce.cdx.json"
 _LOADER = "usr/lib64/ld-linux-x86-64.so.2"
-_SHARED = "usr/lib/x86_64-linux-gnu"
 _MANYLINUX = (5, 12, 17, 24, 26, 27, 28, 31, 34, 35, 36)  # glibc 2.x; Debian 12 has 2.36
 _PACKAGES = (
-    "base-files",
-    "ca-certificates",
+    *COMMON,
     "libbz2-1.0",
-    "libc6",
     "libexpat1",
     "libffi8",
-    "libgcc-s1",
     "liblzma5",
     f"libpython{_VERSION}-minimal",
     f"libpython{_VERSION}-stdlib",
     "libsqlite3-0",
     "libssl3",
-    "libstdc++6",
     "libuuid1",
     f"python{_VERSION}-minimal",
     "zlib1g",
@@ -64,20 +60,10 @@ _UNWANTED = re.compile(
       (curses|distutils|ensurepip|idlelib|lib2to3|pydoc_data|test|tkinter|turtledemo|unittest)/
       |config-|turtle\.py|pydoc\.py|doctest\.py
       |lib-dynload/(_crypt|_curses|_dbm|_test|_tkinter|_xx|nis|ossaudiodev|readline|xx)
-    )
-    |{_SHARED}/(gconv/|libmvec|libmemusage|libpcprofile|libc_malloc_debug|libnsl|libnss_hesiod
-      |libnss_compat|libthread_db|libBrokenLocale|libexpatw|engines|perl)
-    |usr/s?bin/(?!python)""",
+    )""",
     re.VERBOSE,
 )
-_ROOTS = (
-    "usr/bin/",
-    f"usr/lib/python{_VERSION}/",
-    f"{_SHARED}/",
-    "usr/lib64/",
-    "etc/os-release",
-    "usr/lib/os-release",
-)
+_ROOTS = (_PYTHON, f"usr/lib/python{_VERSION}/")
 _SMOKE = """
 import importlib, pkgutil, ensconce
 for each in pkgutil.walk_packages(ensconce.__path__, "ensconce."):
@@ -114,7 +100,7 @@ def platform_image(checkout: Path) -> Image:
         [base.diff_id, pins, *wanted],
         lambda more: _wheels(wanted, checkout / "constraints.txt", root, more),
     )
-    components = [Component("deb", p.name, p.version, p.digest) for p in packages]
+    components = components_of(packages)
     components += [Component("pypi", each.name, each.version) for each in _installed(site)]
     bill = bill_of_materials("ensconce", ensconce.__version__, components)
     own = _own(bill)
@@ -159,7 +145,7 @@ def _base(packages: Sequence[Package], more: Path) -> Tree:
 
 def _is_wanted(path: str) -> bool:
     """Tell whether a file of a Debian package is of use here."""
-    return path.startswith(_ROOTS) and not _UNWANTED.match(path)
+    return is_wanted(path) or (path.startswith(_ROOTS) and not _UNWANTED.match(path))
 
 
 def _requirements(checkout: Path) -> list[str]:
@@ -259,7 +245,7 @@ def _compile(root: Path, more: Path, folder: str) -> None:
 
 def _python(root: Path, path: Sequence[Path], *arguments: str) -> str:
     """Run the Python of an unpacked image outside any container, through its own loader."""
-    libraries = f"{root / _SHARED}"
+    libraries = f"{root / SHARED}"
     environment = {"PYTHONHOME": str(root / "usr"), "PYTHONPATH": os.pathsep.join(map(str, path))}
     environment |= {"PYTHONHASHSEED": "0"}
     command = [str(root / _LOADER), "--library-path", libraries, str(root / _PYTHON), *arguments]
