@@ -59,7 +59,7 @@ package: $(VENV)/.ready ## build the wheel, with the trusted libraries in it
 
 images: $(VENV)/.ready ## build container images, as archives in dist/
 	@$(BIN)/python -c 'from ensconce.cli.output import show_progress as show; show("ensconce"); \
-	  from ensconce.oci.release import write_images; write_images()'
+	  from ensconce.oci.release import write_release_image; write_release_image()'
 	@$(BIN)/python examples/07-container/image.py dist
 
 cluster: $(VENV)/.ready ## bring up a real Kubernetes for tests; NAME=… for one beside it

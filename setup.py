@@ -34,7 +34,8 @@ setup(
             sources=CORE,
             depends=sorted(str(path) for path in Path("csrc").glob("*.h")),
             define_macros=[("Py_LIMITED_API", "0x030B0000"), ("_GNU_SOURCE", "1")],
-            extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", *HIDDEN],
+            # no debug information: it would name the folder of the build
+            extra_compile_args=["-std=c11", "-O2", "-g0", "-Wall", "-Wextra", "-Werror", *HIDDEN],
             extra_link_args=["-Wl,-z,now"],  # no lazy binding inside a signal handler
             py_limited_api=True,
         )

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.dcap.certifying import Issuer
@@ -17,6 +18,7 @@ from tests.dcap.test_tcb_info import identity_of, tcb_info_of
 from tests.image.building import EnclaveFile, signed
 from tests.kube.webhook.pods import container, epc, pod
 from tests.kube.webhook.serving import SETTINGS, review
+from tests.oci.building import Layout, small_archive, small_image, tar_of
 
 from ensconce.aesm.wire import request
 from ensconce.crypto import generate_signing_key
@@ -40,6 +42,7 @@ from ensconce.image.enclave_elf import EnclaveElf
 from ensconce.image.generation import GENERATIONS
 from ensconce.isa.report import ReportBody
 from ensconce.machine.identity import Identity
+from ensconce.oci.tree import Tree
 from ensconce.platform.ledger import Ledger
 from ensconce.platform.wire import Hello, Kind, QuoteRequest, QuoteTopic
 
@@ -74,6 +77,9 @@ def seeds() -> Iterator[tuple[str, bytes]]:
     edl = EXAMPLE / "enclave.edl"
     yield "fuzz_edl", edl.read_bytes()
     yield "fuzz_edl", render(load_file(edl)).encode()
+    yield "fuzz_oci", image_archive(file)
+    yield "fuzz_oci", json.dumps(Layout().manifest).encode()
+    yield "fuzz_oci", tar_of("folder/" * 40, b"content")
     yield from attestation_seeds()
     yield from cluster_seeds()
 
@@ -86,6 +92,14 @@ def cluster_seeds() -> Iterator[tuple[str, bytes]]:
     for each in (quoting, pod(epc("a"), tolerations=blanket), pod(asking, nodeName="n")):
         yield "fuzz_webhook", json.dumps(review(each)).encode()
     yield "fuzz_webhook", SETTINGS.encode()
+
+
+def image_archive(enclave: bytes) -> bytes:
+    """Return an OCI archive of an image with an enclave."""
+    files = Tree()
+    files.file("app/enclave.signed.so", enclave)
+    with TemporaryDirectory() as folder:
+        return small_archive(Path(folder), small_image(files)).read_bytes()
 
 
 def attestation_seeds() -> Iterator[tuple[str, bytes]]:

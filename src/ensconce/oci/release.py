@@ -28,7 +28,7 @@ from ensconce.oci.sbom import Component, bill_of_materials
 from ensconce.oci.tree import Tree, write_tar
 from ensconce.sdk.host_libraries import host_libraries
 
-__all__ = ["LIBRARIES", "platform_image", "write_images"]
+__all__ = ["LIBRARIES", "platform_image", "write_release_image"]
 
 _log = logging.getLogger(__name__)
 
@@ -70,16 +70,18 @@ for each in pkgutil.walk_packages(ensconce.__path__, "ensconce."):
     if ".skeleton" not in each.name and ".migrations" not in each.name:
         importlib.import_module(each.name)
 """
+# Sources and libraries for enclaves' builds, for which an image has no compiler.
+_FOR_COMPILERS = ("__pycache__", "host", "prebuilt", "skeleton", "tree", "trusted")
 _LAUNCHER = f"#!/{_PYTHON} -I\nfrom ensconce.cli import main\n\nmain()\n"
 
 
-def write_images(checkout: Path = Path()) -> list[Path]:
-    """Build the images of a release and write them to `dist`; return the archives."""
+def write_release_image(checkout: Path = Path(), folder: Path = Path("dist")) -> Path:
+    """Build the image of a release and return its archive, in `folder`."""
     image = platform_image(checkout)
-    output = checkout / "dist" / f"ensconce-{ensconce.__version__}.oci.tar"
+    output = folder / f"ensconce-{ensconce.__version__}.oci.tar"
     digest = write_archive(image, output, build_time())
     _log.info("%s: %s, %d bytes, %s", output, image.name, output.stat().st_size, digest)
-    return [output]
+    return output
 
 
 def platform_image(checkout: Path) -> Image:
@@ -205,9 +207,7 @@ def _own(bill: bytes) -> Tree:
     """Return ensconce's own files, not yet compiled."""
     files = Tree()
     package = Path(ensconce.__file__).parent
-    files.copy(
-        package, f"{_SITE}/ensconce", lambda path: path.name not in ("__pycache__", "prebuilt")
-    )
+    files.copy(package, f"{_SITE}/ensconce", lambda path: path.name not in _FOR_COMPILERS)
     files.file("usr/bin/ensconce", _LAUNCHER.encode(), program=True)
     files.file(_SBOM, bill)
     files.copy(host_libraries(python=""), LIBRARIES)
