@@ -45,7 +45,8 @@ class Engine:
             os.chown(folder / name, USER, USER)
 
     def __call__(self, *arguments: str, limit: float = 120) -> str:
-        store = [f"--root={self.folder / 'store'}", f"--runroot={self.folder / 'runtime'}"]
+        places = {"root": "store", "runroot": "runtime", "tmpdir": "tmp"}
+        store = [f"--{option}={self.folder / name}" for option, name in places.items()]
         command = ["podman", "--runtime=runc", "--cgroup-manager=cgroupfs", *store, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
         assert done.returncode == 0, done.stderr
@@ -80,7 +81,7 @@ def engine(
         time.sleep(0.1)
     yield engine
     engine("rm", "--force", "--all", "--time=1")
-    engine("system", "reset", "--force")
+    engine("rmi", "--force", "--all")
 
 
 @pytest.mark.parametrize("command", ["aesm serve", "pccs serve", "platform serve"])
