@@ -2,6 +2,7 @@
 """Plugins before a kubelet that speaks real gRPC."""
 
 import asyncio
+import json
 import socket
 
 import grpc.aio
@@ -190,6 +191,28 @@ def test_more_stands_in_the_nodes_status_and_enclave_devices_bring_the_rest(
             answer = await kube.allocate(ENCLAVE, "sgx-enclave-0")
             paths = [device.container_path for device in answer.devices]
             assert paths == ["/dev/sgx_enclave", "/dev/sgx/enclave"]
+
+    asyncio.run(scenario())
+
+
+def test_a_name_that_was_devices_waits_until_the_kubelet_has_forgotten(node: Node) -> None:
+    checkpoint = node.plugins / "kubelet_internal_checkpoint"
+
+    async def scenario() -> None:
+        async with kubelet(node.plugins) as kube, node.running(max_devices=200) as plugins:
+            await kube.until(ALIBABA, 100)
+            checkpoint.write_text(json.dumps({"Data": {"RegisteredDevices": {ALIBABA: ["0"]}}}))
+            node.add_epc(300)
+            await kube.until(ALIBABA, 0)
+            assert plugins.state.node_capacity == {ALIBABA: 0}
+            assert "still counts" in plugins.state.message
+            for text in ("{", '{"Data": {"RegisteredDevices": 7}}'):
+                checkpoint.write_text(text)
+                await asyncio.sleep(0.2)
+                assert plugins.state.node_capacity == {ALIBABA: 0}
+            checkpoint.write_text('{"Data": {"RegisteredDevices": null}}')
+            await asyncio.sleep(0.2)
+            assert plugins.state.node_capacity == {ALIBABA: 300}
 
     asyncio.run(scenario())
 

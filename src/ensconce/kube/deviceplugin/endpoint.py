@@ -122,7 +122,7 @@ class Endpoint:
             return False
         if await asyncio.to_thread(_answers, self.path):
             self._note(
-                f"another device plugin serves {self.path}; remove the vendor's DaemonSet first"
+                f"another device plugin serves {self.path}; remove that one's DaemonSet first"
             )
             return False
         options = [("grpc.max_receive_message_length", _LARGEST), ("grpc.so_reuseport", 0)]

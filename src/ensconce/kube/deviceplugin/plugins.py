@@ -11,6 +11,7 @@ from dataclasses import replace
 from ensconce.errors import DeviceError, EnsconceError, PolicyError
 from ensconce.kube.deviceplugin import v1beta1_pb2 as api
 from ensconce.kube.deviceplugin.answers import Allocation, Injector, answer, inject
+from ensconce.kube.deviceplugin.checkpoint import Checkpoint
 from ensconce.kube.deviceplugin.config import Config
 from ensconce.kube.deviceplugin.discovery import Inventory
 from ensconce.kube.deviceplugin.endpoint import Endpoint
@@ -57,6 +58,8 @@ class DevicePlugins:
         self._interval = interval
         self._endpoints: dict[str, Endpoint] = {}
         self._held: list[Held] | None = None
+        self._checkpoint = Checkpoint(config.plugin_folder)
+        self._counted: tuple[str, ...] = ()
         self._looked = time.monotonic()
         self._inventory = discover()
         self._plan = plan(config, self._inventory)
@@ -79,7 +82,11 @@ class DevicePlugins:
                 )
                 for endpoint in self._endpoints.values()
             ),
-            figures if self._inventory.healthy else dict.fromkeys(figures, 0),
+            {
+                name: figure if self._inventory.healthy and name not in self._counted else 0
+                for name, figure in figures.items()
+            },
+            self._counted,
         )
 
     @property
@@ -105,11 +112,21 @@ class DevicePlugins:
         """Look at the node and at the kubelet's folder once."""
         try:
             self._adopt(self._discover())
+            for name in self._endpoints.keys() - {each.resource for each in self._plan.offers}:
+                await self._endpoints.pop(name).stop()
+            self._counted = self._still_counted()
             await asyncio.gather(*(each.tend() for each in self._endpoints.values()))
         except (OSError, EnsconceError) as error:
             _log.warning("can't look at the node", extra={"facts": {"fault": str(error)}})
         self._looked = time.monotonic()
         self._announce()
+
+    def _still_counted(self) -> tuple[str, ...]:
+        """Return the resources that are figures now and that the kubelet still has as devices."""
+        if not self._plan.node_capacity:
+            return ()
+        devices = self._checkpoint.resources()
+        return tuple(name for name in self._plan.node_capacity if name in devices)
 
     async def _follow_pods(self) -> None:
         """Keep in mind which pods have what, where the kubelet says it."""

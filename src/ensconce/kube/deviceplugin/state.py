@@ -27,17 +27,20 @@ class State:
 
     `node_capacity` is to stand in the node's status (`/status/capacity`) as it is, zeros included:
     the kubelet keeps figures that no device plugin gives it, copies them to what is allocatable,
-    and zeroes them only where its device checkpoint is gone.
+    and zeroes them only where its device checkpoint is gone. `counted` are those of them that the
+    kubelet still has as devices of before; their figures are zero until it has forgotten.
     """
 
     inventory: Inventory
     resources: tuple[ResourceState, ...] = ()
     node_capacity: Mapping[str, int] = field(default_factory=dict)
+    counted: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
         """Whether a pod could get EPC here: the platform is sound and the kubelet has all of it."""
-        return self.inventory.healthy and all(each.registered for each in self.resources)
+        registered = all(each.registered for each in self.resources)
+        return self.inventory.healthy and registered and not self.counted
 
     @property
     def reason(self) -> str:
@@ -56,6 +59,11 @@ class State:
         missing = [each for each in self.resources if not each.registered]
         if missing:
             return f"the kubelet has no {missing[0].name}: {missing[0].fault or 'no stream yet'}"
+        if self.counted:
+            return (
+                f"the kubelet still counts {self.counted[0]} as devices; it forgets them five "
+                "minutes after their plugin has gone"
+            )
         if self.inventory.exhausted:
             return "all EPC is in use; enclaves page, and free devices are held back"
         emulated = self.inventory.platform is Platform.EMULATED
