@@ -53,7 +53,9 @@ def test_links_lead_to_files_that_are_there(document: Path) -> None:
 
 @EVERY_DOCUMENT
 def test_commands_that_are_shown_exist(document: Path) -> None:
-    for words in re.findall(r"^ {4,}ensconce ([a-z]+)(?: ([a-z]+))?", document.read_text(), re.M):
+    for words in re.findall(
+        r"^ {4,}ensconce ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", document.read_text(), re.M
+    ):
         command: click.Command = cli
         for word in filter(None, words):
             if not hasattr(command, "get_command"):
