@@ -42,6 +42,7 @@ _FLAGS = (
     "-D_GNU_SOURCE",
     "-Wl,-z,now",  # no lazy binding inside a signal handler
     "-Wl,-z,relro",
+    "-Wl,--strip-debug",  # of the toolchain's own parts, which names folders of this machine
     "-Wl,-z,nodelete",  # what dlclose took away would still get signals and the ends of threads
 )
 
