@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import platform
 import signal
@@ -95,6 +96,7 @@ def run(
     chosen = load_config(config, os.environ, flags)
     settings = Settings(node=node, folder=folder, aesm_socket=aesm, libraries=libraries)
     log_json()
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request
     agent = NodeAgent(settings, chosen, None if no_cluster else Cluster(node))
     asyncio.run(_until_signal(agent))
 
