@@ -2,7 +2,7 @@
 """The agent's connection to the API server, made when it is needed and again when it is refused."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 
 import httpx2
@@ -31,17 +31,17 @@ class Cluster:
 
     async def reconcile(self, wanted: Desired) -> bool:
         """Bring the node's object to what it should be; return whether anything was written."""
-        with self._translated():
+        async with self._translated():
             return await self._own().reconcile(wanted)
 
     async def clean(self) -> None:
         """Remove what agents wrote from the node's object."""
-        with self._translated():
+        async with self._translated():
             await self._own().clean()
 
     async def asked(self, pod_uid: str, container: str) -> int:
         """Return the bytes of EPC in a container's limits, 0 where it has none."""
-        with self._translated():
+        async with self._translated():
             pods = self._connect().list(Pod, namespace="*", fields={"spec.nodeName": self.node})
             async for pod in pods:
                 if pod.metadata is None or pod.metadata.uid != pod_uid or pod.spec is None:
@@ -54,13 +54,19 @@ class Cluster:
     async def account(self, namespace: str, pod: str) -> str | None:
         """Return a pod's service account, None where there is no such pod."""
         try:
-            with self._translated():
+            async with self._translated():
                 found = await self._connect().get(Pod, pod, namespace=namespace)
         except ServiceError as error:
             if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
         return found.spec.serviceAccountName if found.spec else None
+
+    async def close(self) -> None:
+        """Close the connection; what is asked next makes a new one."""
+        client, self._client, self._reconciler = self._client, None, None
+        if client is not None:
+            await client.close()
 
     def _own(self) -> Reconciler:
         """Return what keeps this node's object."""
@@ -74,15 +80,15 @@ class Cluster:
             self._client = AsyncClient(timeout=_TIMEOUT, field_manager=MANAGER)
         return self._client
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
         """Turn what the client raises into errors with a mend."""
         try:
             yield
         except ApiError as error:
             code = error.status.code or 0
             if code == HTTPStatus.UNAUTHORIZED:  # the token is an old one
-                self._client = self._reconciler = None
+                await self.close()
             raise ServiceError(f"the API server refuses: {error}", status=code) from error
         except httpx2.HTTPError as error:
             raise ServiceError(f"the API server can't be reached: {error!r}") from error

@@ -54,10 +54,13 @@ class Reconciler:
         self._applied: tuple[str, ...] = ()
 
     async def reconcile(self, wanted: Desired) -> bool:
-        """Write what differs; return whether anything did."""
+        """Write what differs; return whether anything did.
+
+        The taint comes first: no pod may find an emulated node by its labels and not see it.
+        """
         seen = _seen(await self._client.get(Node, self._name))
-        labels = await self._label(seen, wanted.labels)
         taint = await self._taint(seen, wanted.tainted)
+        labels = await self._label(seen, wanted.labels)
         status = await self._report(seen, wanted)
         return labels or taint or status
 
@@ -96,7 +99,8 @@ class Reconciler:
         except ApiError as error:
             if error.status.code != HTTPStatus.CONFLICT:
                 raise
-            _log.info("the node changed meanwhile; its taint is written the next time")
+            _log.info("the node changed meanwhile")
+            return await self._taint(_seen(await self._client.get(Node, self._name)), wanted)
         return True
 
     async def _report(self, seen: _Seen, wanted: Desired) -> bool:
