@@ -102,6 +102,36 @@ def run(
 
 
 @node_agent.command()
+@click.option("--root", type=click.Path(path_type=Path), default=Path("/"), show_default=True)
+@click.option("--pccs", default="", metavar="URL", help="The PCCS that quote providers ask.")
+@click.option("--own-certificate", is_flag=True, help="Its certificate is from no authority.")
+@click.option("--region", default="", metavar="ID", help="Alibaba Cloud's: its PCCS, its packages.")
+@click.option("--vpc", is_flag=True, help="The node reaches these in its VPC only.")
+@click.option("--no-packages", is_flag=True, help="Install no packages.")
+@click.option("--sdk", is_flag=True, help="Install the TEE SDK (Alibaba Cloud Linux).")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@json_option
+def init(root: Path, *, no_packages: bool, dry_run: bool, as_json: bool, **flags: Any) -> None:
+    """Prepare a node: check the driver; install packages, udev rules and the QCNL file.
+
+    Run again, it does what is left to do. A node without SGX is left as it is.
+
+    \b
+    Example:
+      ensconce node-agent init --dry-run
+      ensconce node-agent init --region cn-hongkong --vpc
+    """
+    from ensconce import _core
+    from ensconce.kube.agent.init import Choice, apply, chroot_runner, plan
+
+    runner = chroot_runner(root)
+    made = plan(root, Choice(packages=not no_packages, **flags), runner, _core.cpuid)
+    if not dry_run:
+        apply(made, root, runner, lambda text: click.echo(text, err=True))
+    emit(asdict(made) | {"dry_run": dry_run}, as_json=as_json)
+
+
+@node_agent.command()
 @_node
 def clean(node: str) -> None:
     """Remove from the node's object what agents wrote: conditions, labels, taint, capacity.
