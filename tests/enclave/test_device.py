@@ -69,3 +69,15 @@ def test_an_emulated_device_has_the_epc_that_is_asked_for(
     device.close()
     with pytest.raises(ConfigError, match="an EPC of 1000 bytes can't be"):
         emulated_device(epc_size=1000)
+
+
+def test_python_hosts_in_a_container_of_an_emulated_node_are_told_what_they_can_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ensconce.enclave.device.ENCLAVE_NODE", "/nowhere")
+    monkeypatch.delenv("ENSCONCE_BACKEND", raising=False)
+    monkeypatch.setenv("ENSCONCE_SERVICE_WAIT", "30")
+    with pytest.raises(ConfigError, match="belong on its node's emulated platform"):
+        default_device()
+    monkeypatch.setenv("ENSCONCE_BACKEND", "emulated")
+    assert default_device().name == "emulated"

@@ -189,9 +189,20 @@ def chosen_backend(backend: str = "") -> str:
 
 
 def default_device(backend: str = "") -> Device:
-    """Return the device for a new enclave, on the backend that `chosen_backend` names."""
+    """Return the device for a new enclave, on the backend that `chosen_backend` names.
+
+    Raises ConfigError in a container of an emulated node where nobody has chosen: a processor in
+    this process would be another platform than the node's, without its EPC limit.
+    """
+    chosen = backend or os.environ.get("ENSCONCE_BACKEND", "")
     if chosen_backend(backend) == "hardware":
         return KernelDevice()
+    if not chosen and os.environ.get("ENSCONCE_SERVICE_WAIT"):
+        raise ConfigError(
+            "enclaves of this container belong on its node's emulated platform, which Python hosts "
+            "can't reach, only C and C++ ones; set ENSCONCE_BACKEND=emulated for a processor of "
+            "this process's own, whose enclaves the node's AESM does not quote"
+        )
     return emulated_device()
 
 
