@@ -8,6 +8,7 @@ the mend. Facts are attributes. Exit codes and advice are the command line's bus
 from enum import IntEnum
 
 __all__ = [
+    "ClusterError",
     "ConfigError",
     "DeviceError",
     "EnclaveCrashed",
@@ -114,6 +115,10 @@ class ServiceError(EnsconceError):
     def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ClusterError(EnsconceError):
+    """A cluster refused, or did not come to the state asked for."""
 
 
 class ConfigError(EnsconceError):

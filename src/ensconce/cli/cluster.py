@@ -16,6 +16,11 @@ __all__ = ["cluster"]
         "delete": "ensconce.cli.cluster_create:delete",
         "list": "ensconce.cli.cluster_create:list_clusters",
         "show": "ensconce.cli.cluster_create:show",
+        "install": "ensconce.cli.cluster_install:install",
+        "upgrade": "ensconce.cli.cluster_install:upgrade",
+        "rollback": "ensconce.cli.cluster_install:rollback",
+        "status": "ensconce.cli.cluster_install:status",
+        "uninstall": "ensconce.cli.cluster_install:uninstall",
     },
 )
 def cluster() -> None:

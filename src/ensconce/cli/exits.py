@@ -29,6 +29,7 @@ EXIT_CODES: dict[type[BaseException], int] = {
     errors.SourceError: 17,
     OSError: 18,
     errors.ServiceError: 20,
+    errors.ClusterError: 21,
     errors.EnsconceError: 19,
 }
 

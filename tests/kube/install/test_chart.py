@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+import base64
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ from tests.kube.install.helm import helm_template
 
 import ensconce
 from ensconce.errors import ConfigError
-from ensconce.kube.install.chart import Chart, chart, chart_path, load_values
+from ensconce.kube.install.chart import Chart, chart, chart_path, load_values, merged
 from ensconce.kube.names import NAMESPACE, NODE_NAMESPACE
+from ensconce.kube.webhook import Authority, configurations
 
 MATRIX: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -53,6 +56,13 @@ MATRIX: dict[str, dict[str, Any]] = {
 }
 
 
+AUTHORITY = {"certificate": "-----BEGIN\nONE\n", "key": "KEY\n"}
+
+
+def with_ca(values: dict[str, Any]) -> dict[str, Any]:
+    return merged(values, {"webhook": {"authority": AUTHORITY}})
+
+
 def key(item: dict[str, Any]) -> tuple[str, str, str]:
     meta = item["metadata"]
     return item["kind"], meta.get("namespace", ""), meta["name"]
@@ -65,8 +75,9 @@ def templates(item: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("namespace", ["kube-system", NAMESPACE])
 @pytest.mark.parametrize("name", MATRIX)
 def test_the_chart_renders_as_helm_renders_it(name: str, namespace: str, tmp_path: Path) -> None:
-    theirs = helm_template(MATRIX[name], tmp_path, namespace)
-    ours = chart().objects(MATRIX[name], namespace=namespace, service="Helm")
+    values = with_ca(MATRIX[name])
+    theirs = helm_template(values, tmp_path, namespace)
+    ours = chart().objects(values, namespace=namespace, service="Helm")
     assert sorted(ours, key=key) == sorted(theirs, key=key)
 
 
@@ -84,18 +95,18 @@ def test_every_object_is_labelled_and_in_a_namespace_of_the_chart() -> None:
 def test_namespaces_come_first_and_the_webhook_last() -> None:
     kinds = [item["kind"] for item in chart().objects({})]
     assert kinds[:2] == ["Namespace", "Namespace"]
-    assert kinds[-1] == "MutatingWebhookConfiguration"
+    assert kinds[-2:] == ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"]
     assert kinds.index("ClusterRoleBinding") < kinds.index("DaemonSet")
 
 
-def test_only_the_agent_and_the_webhook_have_a_token() -> None:
+def test_only_the_agent_has_a_token() -> None:
     mounted = {
         item["metadata"]["name"]
         for item in chart().objects({})
         for template in templates(item)
         if template["spec"]["automountServiceAccountToken"]
     }
-    assert mounted == {"ensconce-node-agent", "ensconce-webhook"}
+    assert mounted == {"ensconce-node-agent"}
 
 
 def test_no_container_is_privileged_unless_nodes_are_initialized() -> None:
@@ -112,6 +123,7 @@ def test_nothing_but_the_promised_folders_comes_from_the_host() -> None:
         "/run/ensconce",
         "/var/lib/ensconce",
         "/var/lib/kubelet/device-plugins",
+        "/var/lib/kubelet/pod-resources",
         "/var/run/aesmd",
     }
 
@@ -172,3 +184,29 @@ def test_a_kind_without_an_order_is_refused() -> None:
 
 def test_the_values_file_is_what_is_loaded() -> None:
     assert yaml.safe_load((chart_path() / "values.yaml").read_text()) == chart().defaults
+
+
+def test_the_webhook_is_told_of_as_it_says_itself() -> None:
+    for made, own in zip(chart().objects(with_ca({}))[-2:], configurations(b"x"), strict=True):
+        for hook, expected in zip(made["webhooks"], own["webhooks"], strict=True):
+            selector = hook["namespaceSelector"]["matchExpressions"]
+            assert selector.pop() == {
+                "key": "kubernetes.io/metadata.name",
+                "operator": "NotIn",
+                "values": [NAMESPACE, NODE_NAMESPACE],
+            }
+            for each in (hook, expected):
+                each["clientConfig"].pop("caBundle")
+                condition = each["matchConditions"][0]
+                condition["expression"] = "".join(condition["expression"].split())
+            assert hook == expected
+
+
+def test_helm_makes_one_ca_and_tells_api_servers_of_it(tmp_path: Path) -> None:
+    objects = helm_template({}, tmp_path, "kube-system")
+    secret = next(e for e in objects if e["metadata"]["name"] == "ensconce-webhook-ca")
+    (tmp_path / "tls.crt").write_bytes(base64.b64decode(secret["data"]["tls.crt"]))
+    (tmp_path / "tls.key").write_bytes(base64.b64decode(secret["data"]["tls.key"]))
+    assert Authority.load(tmp_path).issue(["a.svc"], datetime.now(UTC)).chain
+    bundles = re.findall(r'"caBundle": "([^"]*)"', json.dumps(objects))
+    assert bundles == [secret["data"]["tls.crt"]] * 4

@@ -16,10 +16,12 @@ import yaml
 from ensconce.errors import ConfigError
 from ensconce.kube.install.template import Template, render
 
-__all__ = ["Chart", "chart", "chart_path", "load_values", "merged", "set_value"]
+__all__ = ["Chart", "Values", "chart", "chart_path", "load_values", "merged", "set_value"]
 
 Values = dict[str, Any]
 _RELEASE_NAME = "ensconce"
+_AUTHORITY = "ensconce.webhookAuthority"  # makes the CA that values have here
+_HELMS_OWN = ("NOTES.txt", "_helm.tpl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Chart:
             "Release": {"Name": _RELEASE_NAME, "Namespace": namespace, "Service": service},
         }
         objects = []
-        for text in render(self.templates, root).values():
+        for text in render(self.templates, root, [_AUTHORITY]).values():
             objects += [each for each in yaml.safe_load_all(text) if each]
         return sorted(objects, key=lambda each: _rank(each["kind"]))
 
@@ -84,6 +86,7 @@ _ORDER = (
     "DaemonSet",
     "Deployment",
     "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
 )
 
 
@@ -100,7 +103,7 @@ def chart() -> Chart:
     folder = resources.files("ensconce.kube") / "chart"
     about = yaml.safe_load(_text(folder / "Chart.yaml"))
     templates = folder / "templates"
-    files = sorted(file.name for file in templates.iterdir() if file.name != "NOTES.txt")
+    files = sorted(file.name for file in templates.iterdir() if file.name not in _HELMS_OWN)
     return Chart(
         about["name"],
         about["version"],

@@ -9,14 +9,17 @@ What a template may say:
 - `{{ define "name" }}` and `include "name" V`
 - values: `.`, `$`, `.Path.to.it`, `$.Path.to.it`, texts, whole numbers, `true`, `false`, `( … )`,
   a function with its arguments, and `|`, which hands a value on as the last argument
-- functions: and, default, eq, include, int, ne, nindent, not, or, quote, toYaml
+- functions: and, b64enc, default, eq, include, int, join, ne, nindent, not, or, prepend, quote,
+  toJson, toYaml
 
 All else is refused, so that nothing renders here that Helm renders otherwise: a value that is not
 set, and a number that is not written by `int` (Helm writes 1000000 as 1e+06).
 """
 
+import base64
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,9 +126,15 @@ class Template:
         return _wrong(self.source, self._line, what)
 
 
-def render(templates: list[Template], root: Mapping[str, Any]) -> dict[str, str]:
-    """Return each template's text by its name; `root` has Values, Release and Chart."""
-    definitions = {name: body for each in templates for name, body in each.definitions.items()}
+def render(
+    templates: list[Template], root: Mapping[str, Any], given: Iterable[str] = ()
+) -> dict[str, str]:
+    """Return each template's text by its name; `root` has Values, Release and Chart.
+
+    `given`: definitions of Helm's alone, which are empty here as the values have what they make.
+    """
+    definitions: dict[str, list[_Node]] = {name: [] for name in given}
+    definitions |= {name: body for each in templates for name, body in each.definitions.items()}
     return {
         each.source: _Renderer(each.source, root, definitions).text(each.body, root)
         for each in templates
@@ -326,13 +335,17 @@ def _every(*values: Any) -> Any:
 # each with its number of arguments; 0 is any number
 _FUNCTIONS: dict[str, tuple[Callable[..., Any], int]] = {
     "and": (_every, 0),
+    "b64enc": (lambda text: base64.b64encode(text.encode()).decode(), 1),
     "default": (lambda otherwise, value: value or otherwise, 2),
     "eq": (lambda left, right: left == right, 2),
     "int": (lambda value: str(int(value)), 1),
+    "join": (lambda between, items: between.join(items), 2),
     "ne": (lambda left, right: left != right, 2),
     "nindent": (_nindent, 2),
     "not": (lambda value: not value, 1),
     "or": (_any, 0),
+    "prepend": (lambda items, first: [first, *items], 2),
     "quote": (_quote, 1),
+    "toJson": (lambda value: json.dumps(value, separators=(",", ":")), 1),
     "toYaml": (_yaml, 1),
 }

@@ -43,3 +43,28 @@ fsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
+
+{{- define "ensconce.webhookRules" -}}
+rules:
+  - apiGroups: [""]
+    apiVersions: [v1]
+    operations: [CREATE]
+    resources: [pods]
+    scope: Namespaced
+# only pods that ask for SGX, or are about to, meet the webhook: no others can be held up by it
+matchConditions:
+  - name: asks-for-sgx
+    expression: >-
+      (object.spec.containers + object.spec.?initContainers.orValue([])).exists(c,
+      ["alibabacloud.com/sgx_epc_MiB", "sgx.intel.com/epc", "kubernetes.azure.com/sgx_epc_mem_in_MiB",
+      "openenclave.io/sgx_epc_MiB", "sgx.intel.com/enclave", "sgx.intel.com/provision",
+      "sgx.intel.com/qe", "sgx.intel.com/registration"].exists(name,
+      name in c.?resources.?limits.orValue({}) || name in c.?resources.?requests.orValue({}))) ||
+      ('marblerun/marbletype' in object.metadata.?labels.orValue({}) &&
+      object.metadata.labels[?'marblerun/resource-injection'].orValue('') != 'disabled')
+matchPolicy: Equivalent
+failurePolicy: Fail
+sideEffects: None
+timeoutSeconds: {{ .Values.webhook.timeoutSeconds | int }}
+admissionReviewVersions: [v1]
+{{- end -}}
