@@ -10,7 +10,7 @@ from ensconce.cli import LazyGroup
 
 __all__ = ["pccs"]
 
-_COMMANDS = ("serve", "refresh", "export", "import", "token", "status", "qcnl")
+_COMMANDS = ("serve", "refresh", "export", "import", "token", "status", "qcnl", "certificate")
 
 
 @click.group(

@@ -36,7 +36,7 @@ except ModuleNotFoundError as error:
         f"`ensconce pccs` needs {error.name}, which is not installed; pip install ensconce[server]"
     ) from error
 
-__all__ = ["export", "import_", "qcnl", "refresh", "serve", "status", "token"]
+__all__ = ["certificate", "export", "import_", "qcnl", "refresh", "serve", "status", "token"]
 
 _DAY = 86400
 _file = click.Path(path_type=Path, dir_okay=False)
@@ -225,6 +225,28 @@ def status(config: Path | None, *, as_json: bool, **flags: Any) -> int:
     facts = {"items": listed, "platforms": families, "waiting": waiting, "expired": expired}
     emit(facts, as_json=as_json)
     return 1 if expired else 0
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where tls.crt and tls.key go, in place of those there.",
+)
+@json_option
+def certificate(names: tuple[str, ...], folder: Path, *, as_json: bool) -> None:
+    """Make a self-signed TLS certificate, for clients that check collateral's own signatures.
+
+    \b
+    Example:
+      ensconce pccs certificate --folder tls pccs.example
+    """
+    from ensconce.pccs.own_certificate import write_certificate
+
+    ends = write_certificate(folder, list(names))
+    emit({"folder": folder, "names": names, "ends": ends}, as_json=as_json)
 
 
 @click.command()
