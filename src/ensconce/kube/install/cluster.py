@@ -16,6 +16,7 @@ from lightkube.generic_resource import (
     GenericNamespacedResource,
     create_api_info,
 )
+from lightkube.resources.core_v1 import NodeStatus
 from lightkube.types import CascadeType, PatchType
 
 from ensconce.errors import ClusterError, ConfigError
@@ -150,18 +151,22 @@ class Cluster:
             )
         return dict(done)
 
-    def merge(self, what: Ref, change: Object, *, status: bool = False) -> None:
-        """Merge a change into an object (null takes away), or into its status."""
-        resource = _RESOURCES[what.kind]
+    def merge(self, what: Ref, change: Object) -> None:
+        """Merge a change into an object; null takes away."""
         with _told(f"{what} can't be changed"):
             self._client.patch(
-                resource.Status if status else resource,
+                _RESOURCES[what.kind],
                 what.name,
                 change,
                 **_in(what),
                 patch_type=PatchType.MERGE,
                 field_manager=FIELD_MANAGER,
             )
+
+    def merge_node_status(self, name: str, change: Object) -> None:
+        """Merge a change into a node's status; conditions are told apart by their type."""
+        with _told(f"the status of Node {name} can't be changed"):
+            self._client.patch(NodeStatus, name, {"status": change}, patch_type=PatchType.STRATEGIC)
 
     def create(self, item: Object, *, dry_run: bool = False) -> Object:
         """Make an object."""

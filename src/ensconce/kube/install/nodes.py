@@ -8,6 +8,7 @@ from ensconce.kube.install.cluster import Cluster, Object, Ref
 from ensconce.kube.names import (
     DOMAIN,
     EMULATED_TAINT,
+    NFD_SGX_LABEL,
     SGX_CAPABLE_LABEL,
     TEE_CATEGORY_LABEL,
     Condition,
@@ -17,7 +18,7 @@ from ensconce.kube.names import (
 __all__ = ["clean_nodes", "traces"]
 
 _AGENT = "ensconce-node-agent"  # the field manager of agents
-_LABELS = (SGX_CAPABLE_LABEL, TEE_CATEGORY_LABEL)
+_LABELS = (SGX_CAPABLE_LABEL, TEE_CATEGORY_LABEL, NFD_SGX_LABEL)
 
 
 def clean_nodes(cluster: Cluster) -> list[str]:
@@ -38,7 +39,7 @@ def clean_nodes(cluster: Cluster) -> list[str]:
             meta = {"metadata": {"resourceVersion": version}} if version else {}
             cluster.merge(what, {"spec": {"taints": kept}} | meta)
         if found["conditions"] or found["resources"]:
-            cluster.merge(what, {"status": _status(node, found)}, status=True)
+            cluster.merge_node_status(what.name, _status(found))
         if any(found.values()):
             cleaned.append(what.name)
     return cleaned
@@ -68,11 +69,11 @@ def traces(node: Object) -> dict[str, list[str]]:
     }
 
 
-def _status(node: Object, found: Mapping[str, list[str]]) -> dict[str, Any]:
+def _status(found: Mapping[str, list[str]]) -> dict[str, Any]:
     """Return the change that takes conditions and resources from a node's status."""
     gone = dict.fromkeys(found["resources"])
-    kept = [e for e in node["status"]["conditions"] if e["type"] not in found["conditions"]]
-    return {"conditions": kept, "capacity": gone, "allocatable": gone}
+    conditions = [{"type": each, "$patch": "delete"} for each in found["conditions"]]
+    return {"conditions": conditions, "capacity": gone, "allocatable": gone}
 
 
 def _labels_of_agents(node: Object) -> set[str]:
