@@ -21,6 +21,7 @@ __all__ = ["cluster"]
         "rollback": "ensconce.cli.cluster_install:rollback",
         "status": "ensconce.cli.cluster_install:status",
         "uninstall": "ensconce.cli.cluster_install:uninstall",
+        "doctor": "ensconce.cli.cluster_install:doctor",
     },
 )
 def cluster() -> None:

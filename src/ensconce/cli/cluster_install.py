@@ -8,13 +8,16 @@ from typing import Any
 import click
 import yaml
 
+from ensconce.cli.doctor import check_line
 from ensconce.cli.output import emit, json_option, show_progress, table
 from ensconce.kube.install.authority import with_authority
 from ensconce.kube.install.chart import chart, load_values
 from ensconce.kube.install.cluster import connect
+from ensconce.kube.install.doctor import examine
 from ensconce.kube.install.installer import Installer, Outcome, Status
+from ensconce.platform.checks import State
 
-__all__ = ["install", "manifests", "rollback", "status", "uninstall", "upgrade"]
+__all__ = ["doctor", "install", "manifests", "rollback", "status", "uninstall", "upgrade"]
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
@@ -179,6 +182,27 @@ def status(kubeconfig: Path | None, context: str | None, timeout: float, *, as_j
     emit(found, as_json=as_json, text=_status)
     whole = found.installed and not found.missing and all(each.done for each in found.workloads)
     return int(not whole)
+
+
+@click.command()
+@_cluster_options
+def doctor(kubeconfig: Path | None, context: str | None, timeout: float, *, as_json: bool) -> int:  # noqa: ARG001
+    """Check a cluster from its nodes to a quote; exit 1 if something must be mended.
+
+    Works on any cluster, also with another vendor's plugin. Nothing is changed.
+
+    \b
+    Example:
+      ensconce cluster doctor --json
+    """
+    checks = list(examine(connect(kubeconfig, context)))
+    missing = any(check.state is State.MISSING for check in checks)
+    emit(
+        {"checks": checks, "ready": not missing},
+        as_json=as_json,
+        text=lambda result: "\n".join(map(check_line, result["checks"])),
+    )
+    return int(missing)
 
 
 @click.command()
