@@ -214,3 +214,19 @@ def test_helm_makes_one_ca_and_tells_api_servers_of_it(tmp_path: Path) -> None:
     assert Authority.load(tmp_path).issue(["a.svc"], datetime.now(UTC)).chain
     bundles = re.findall(r'"caBundle": "([^"]*)"', json.dumps(objects))
     assert bundles == [secret["data"]["tls.crt"]] * 4
+
+
+def test_the_how_to_lists_every_value_with_its_default() -> None:
+    text = (Path(__file__).parents[3] / "docs/kubernetes.md").read_text()
+    listed = dict(re.findall(r"^\| `([\w.]+)` \| `(.*?)` \|", text, re.MULTILINE))
+    assert listed == {name: json.dumps(value) for name, value in flat(chart().defaults)}
+
+
+def flat(values: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value and name not in ("resources", "overhead"):
+            rows += flat(value, f"{path}{name}.")
+        else:
+            rows.append((f"{path}{name}", value))
+    return rows

@@ -16,6 +16,7 @@ _logger = logging.getLogger("ensconce.kube.install")
 _WORKLOADS = ("DaemonSet", "Deployment")
 _HOPELESS = ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError")
 _FEW = 3
+_PATIENCE = 20.0  # seconds; pods of an earlier form are still seen for a while
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def wait_ready(
 ) -> None:
     """Wait until all workloads among these are ready; ClusterError says what holds them up."""
     waiting = [each for each in refs if each.kind in _WORKLOADS]
-    end, said = clock() + timeout, ""
+    end, said, hopeful = clock() + timeout, "", clock()
     while True:
         items = [found for each in waiting if (found := cluster.get(each))]
         states = [rollout(each) for each in items]
@@ -68,7 +69,9 @@ def wait_ready(
         if text != said:
             _logger.info("waiting: %s", text)
             said = text
-        hopeless = any(word in line for line in why for word in _HOPELESS)
+        if not any(word in line for line in why for word in _HOPELESS):
+            hopeful = clock()
+        hopeless = clock() - hopeful > _PATIENCE
         if hopeless or clock() >= end:
             names = ", ".join(f"{each['kind']} {each['metadata']['name']}" for each in late)
             raise ClusterError(
