@@ -44,7 +44,13 @@ def _image(cluster: Cluster) -> None:
 
 @pytest.fixture(autouse=True)
 def before(cluster: Cluster) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    clear(cluster)
     yield everything(cluster), nodes(cluster)
+    clear(cluster)
+
+
+def clear(cluster: Cluster) -> None:
+    """Take away what an earlier test, or a run that was killed, has left."""
     if "ensconce-system" in lifecycle.kubectl(cluster, "get", "namespaces", "-o", "name"):
         ensconce(cluster, "uninstall")
 
