@@ -21,7 +21,7 @@ from tests.cluster.harness.failure import HarnessError
 from tests.cluster.harness.layout import Cluster
 
 from ensconce.kube.install.chart import chart_path
-from ensconce.oci.release import write_images
+from ensconce.oci.release import write_release_image
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,7 +38,7 @@ ACCOUNTS = {
 @pytest.fixture(scope="module", autouse=True)
 def _image(cluster: Cluster) -> None:
     made = os.environ.get("ENSCONCE_IMAGE")
-    archive = Path(made) if made else write_images(ROOT)[0]
+    archive = Path(made) if made else write_release_image(ROOT)
     lifecycle.load_image(cluster, archive.read_bytes())
 
 
