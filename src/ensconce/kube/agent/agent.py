@@ -24,7 +24,6 @@ from ensconce.kube.agent.injector import EmulatedInjector
 from ensconce.kube.agent.libraries import install_libraries
 from ensconce.kube.agent.metrics import Metrics
 from ensconce.kube.deviceplugin import Config, DevicePlugins, State, discover_here
-from ensconce.kube.deviceplugin.enforcement import MiscCgroup, Rung, rung
 from ensconce.kube.deviceplugin.web import serve_http
 from ensconce.kube.names import (
     AESM_SOCKET,
@@ -90,7 +89,6 @@ class NodeAgent:
             on_change=self._heard,
             account=cluster.account if cluster else None,
         )
-        self._cgroup = MiscCgroup.find(config.root)
         self._metrics = Metrics(self.plugins.metrics.registry)
 
     @property
@@ -109,7 +107,6 @@ class NodeAgent:
             message=state.message,
             category=_category(),
             node_capacity=state.node_capacity,
-            misc_cgroup=rung(state.inventory.platform, self._cgroup) is Rung.MISC_CGROUP,
             platform_serves=self._standing is not None,
             attestation=self._attestation,
         )

@@ -38,7 +38,7 @@ class Facts:
     """What the agent knows of its node.
 
     `ready`, `reason` and `message` are the device plugin's; `node_capacity` are its figures for
-    the node's status. `misc_cgroup` says whether the kernel holds pods to their EPC here.
+    the node's status. `platform_serves` says whether the emulated platform answers.
     """
 
     platform: Platform
@@ -47,7 +47,6 @@ class Facts:
     message: str
     category: TeeCategory = TeeCategory.SGX2
     node_capacity: Mapping[str, int] = field(default_factory=dict)
-    misc_cgroup: bool = False
     platform_serves: bool = False
     attestation: Attestation = Attestation(
         ready=False, reason="NotProbed", message="AESM was not asked yet"
@@ -111,14 +110,11 @@ def _enforced(facts: Facts) -> Said:
     elif facts.platform is Platform.EMULATED:
         status, reason = True, "EmulatedLimit"
         message = "the emulated platform gives each container no more EPC than it asked for"
-    elif facts.misc_cgroup:
-        status, reason = True, "MiscCgroup"
-        message = "the kernel's misc cgroup holds each pod to the EPC it asked for"
     else:
         status, reason = False, "AdmissionOnly"
         message = (
-            "pods are counted when they are scheduled, and none is held to it: this kernel's misc "
-            "cgroup has no sgx_epc, or the agent may not write it"
+            "pods are counted when they are scheduled, and none is held to it: the agent sets no "
+            "limits in the kernel's misc cgroup"
         )
     return Said(Condition.EPC_ENFORCED, status, reason, message)
 
