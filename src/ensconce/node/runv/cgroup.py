@@ -49,7 +49,7 @@ def enter(folders: list[str], limits: Limits, machine: int | None) -> None:
         folder = Path(each)
         try:
             _make(folder)
-            if "cgroup.controllers" in os.listdir(_ROOT):
+            if (_ROOT / "cgroup.controllers").exists():
                 _set_unified(folder, limits, memory, pids)
             else:
                 _set(folder, limits, memory, pids)

@@ -223,7 +223,7 @@ def _spawn(body: Callable[[Report], int], keep: list[int]) -> dict[str, Any]:
 
 def _close_others(kept: set[int]) -> None:
     """Close every descriptor but these: what the command or its engine left open is not ours."""
-    for each in [int(name) for name in os.listdir("/proc/self/fd")]:
+    for each in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
         if each not in kept:
             with contextlib.suppress(OSError):
                 os.close(each)
@@ -239,7 +239,7 @@ def _hold_pod(
     streams: Streams,
     report: Report,
 ) -> int:
-    """Start the pod's machine and hold it until its first container ends; return that one's code."""
+    """Start the pod's machine, hold it until its first container ends; return that one's code."""
     control = listen(folder)
     share = folder / "share"
     share.mkdir()

@@ -39,7 +39,7 @@ def run(
     *,
     detach: bool,
 ) -> int:
-    """Make and start a container; unless detached wait for its end, delete it and return its code."""
+    """Make and start a container; unless detached wait, delete it and return its code."""
     from ensconce.node.runv.launch import create
 
     create(root, name, bundle, console, pid_file)

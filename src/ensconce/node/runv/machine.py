@@ -100,7 +100,7 @@ def start_machine(
         theirs.close()
     for tap, _ in nets:
         os.close(tap)
-    ours.setblocking(False)
+    ours.settimeout(0)
     return Machine(qemu, files, ours, console)
 
 

@@ -89,8 +89,8 @@ def container_records(container: Container, name: str) -> bytes:
     for tag, key in ((Tag.HOSTNAME, "hostname"), (Tag.DOMAINNAME, "domainname")):
         if config.get(key):
             parts.append(record(tag, text(config[key])))
-    for mount in config.get("mounts") or []:
-        parts.append(record(Tag.MOUNT, _mount(mount, name, container.trees)))
+    mounts = config.get("mounts") or []
+    parts += [record(Tag.MOUNT, _mount(each, name, container.trees)) for each in mounts]
     for tag, key in ((Tag.MASKED, "maskedPaths"), (Tag.READONLY, "readonlyPaths")):
         parts += [record(tag, text(path)) for path in linux.get(key) or []]
     parts += [record(Tag.DEVICE, each) for each in _devices(linux.get("devices") or [])]
