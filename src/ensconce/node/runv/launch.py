@@ -57,6 +57,10 @@ class Streams:
     files: tuple[int, int, int]
     terminal: int = -1
 
+    def all(self) -> list[int]:
+        """Return every descriptor that there is."""
+        return [each for each in (*self.files, self.terminal) if each >= 0]
+
 
 def create(root: Path, name: str, bundle: Path, console: str | None, pid_file: str | None) -> None:
     """Make a container whose process waits to be started."""
@@ -120,7 +124,7 @@ def _create(
             return _wait_for(connect(root / pod), name, payload, files, streams, report, first=True)
         return _hold_pod(root / name, name, container, size, payload, files, streams, report)
 
-    answer = _spawn(body, keep=[*streams.files, *trees])
+    answer = _spawn(body, keep=[*streams.all(), *trees])
     remembered.pid, remembered.stream = answer["pid"], answer["stream"]
     remembered.pid_start = state.start_time(remembered.pid)
     state.save(root, remembered)
@@ -154,7 +158,7 @@ def execute(
         return _wait_for(talk, name, payload, [*streams.files], streams, report, first=False)
 
     if detach:
-        answer = _spawn(body, keep=list(streams.files))
+        answer = _spawn(body, keep=streams.all())
         if pid_file:
             _write_pid(pid_file, answer["pid"])
         return 0
@@ -257,7 +261,7 @@ def _hold_pod(
         if what == "created":
             report.ready(stream)
         elif what == "failed":
-            problems.append(why)
+            problems[:] = problems[:1] or [why]  # the guest can say so for ever
         elif what == "exited":
             ended.append(value)
 
@@ -374,7 +378,7 @@ def _open_streams(console: str | None, *, terminal: bool, own: bool = False) -> 
     tty.setraw(end)
     with socket.socket(socket.AF_UNIX) as engine:
         engine.connect(console)
-        socket.send_fds(engine, [os.ttyname(end).encode()], [master])
+        socket.send_fds(engine, [b"terminal"], [master])
     os.close(master)
     return Streams((end, os.dup(end), os.dup(end)), os.dup(end))
 

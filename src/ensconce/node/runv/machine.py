@@ -22,6 +22,7 @@ __all__ = ["Machine", "Size", "start_machine"]
 
 _VIRTIOFSD = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd")
 _PATIENCE = 10.0  # seconds that virtiofsd may take to listen
+_KEPT = 8192  # bytes of what a machine prints
 _CODE_CACHE = 64  # MiB for translated code
 
 
@@ -41,16 +42,22 @@ class Machine:
     files: subprocess.Popen[bytes]
     channel: socket.socket
     console: int
+    printed: bytes = b""
+
+    def hear_console(self) -> bool:
+        """Take what kernel and QEMU printed and keep its end; return whether more may come."""
+        try:
+            data = os.read(self.console, 65536)
+        except BlockingIOError:
+            return True
+        self.printed = (self.printed + data)[-_KEPT:]
+        return bool(data)
 
     def last_words(self) -> str:
-        """Return the end of what kernel and QEMU printed, as one line that is safe to show."""
-        data = b""
-        try:
-            while len(data) < 65536 and (more := os.read(self.console, 65536)):
-                data += more
-        except BlockingIOError:
-            pass
-        lines = "".join(c if c.isprintable() else "\n" for c in data.decode(errors="replace"))
+        """Return the end of what was printed, as one line that is safe to show."""
+        self.hear_console()
+        text = self.printed.decode(errors="replace")
+        lines = "".join(c if c.isprintable() else "\n" for c in text)
         return " | ".join(each for each in lines.split("\n")[-6:] if each.strip())
 
     def stop(self) -> None:

@@ -43,6 +43,7 @@ class Pod:
         self._reader = Reader()
         self._unsent = bytearray()
         self._next = 1
+        self._silent = False
         self._deadlines: dict[int, float] = {}
         self._trees: dict[str, list[Path]] = {}
 
@@ -102,6 +103,8 @@ class Pod:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
         selector.register(self.machine.channel, events, self._hear_guest)
         selector.register(self.control, selectors.EVENT_READ, self._accept)
+        if not self._silent:
+            selector.register(self.machine.console, selectors.EVENT_READ, self._hear_console)
         for connection, client in self.clients.items():
             selector.register(connection, selectors.EVENT_READ, client.hear)
         taken: set[int] = set()
@@ -125,6 +128,9 @@ class Pod:
         selector.register(
             descriptor, selectors.EVENT_WRITE if writes else selectors.EVENT_READ, ready
         )
+
+    def _hear_console(self, _file: object, _events: int) -> None:
+        self._silent = not self.machine.hear_console()
 
     def _patience(self) -> float | None:
         now = time.monotonic()

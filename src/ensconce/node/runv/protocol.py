@@ -149,7 +149,7 @@ def _kind(code: int, size: int) -> Kind:
         kind = Kind.POD
     if kind not in _FROM_GUEST:
         raise ProtocolError(f"the guest sent a frame of kind {code}, which is none of a guest's")
-    if size != _SIZES.get(kind, size):
+    if size != _SIZES.get(kind, size) or (kind == Kind.READY and size < _NUMBER.size):
         raise ProtocolError(f"the guest sent a {kind.name} frame of {size} bytes")
     return kind
 
