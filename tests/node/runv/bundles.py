@@ -97,7 +97,7 @@ class Runtime:
         """Run a container to its end."""
         made = configuration(*words)
         for key, value in config.items():
-            made[key] = {**made[key], **value} if isinstance(value, dict) else value
+            made[key] = {**made.get(key, {}), **value} if isinstance(value, dict) else value
         return self("run", "--bundle", str(self.bundle(made)), "one", stdin=stdin)
 
     def start(self, name: str, *words: str) -> None:

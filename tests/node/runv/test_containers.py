@@ -123,3 +123,15 @@ def test_containers_of_one_pod_share_its_machine(runtime: Runtime) -> None:
     joined = runtime("run", "--bundle", str(runtime.bundle(config)), "joined")
     asked = runtime("exec", "pod", "cat", "/proc/sys/kernel/random/boot_id")
     assert joined.stdout == asked.stdout != ""
+
+
+def test_hooks_run_around_a_containers_life_with_its_state(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    def hook(moment: str) -> list[dict[str, object]]:
+        return [{"path": "/bin/sh", "args": ["sh", "-c", f"cat > {tmp_path}/{moment}"]}]
+
+    moments = ("prestart", "createRuntime", "poststart", "poststop")
+    runtime.run("sleep", "0", hooks={each: hook(each) for each in moments})
+    told = [json.loads((tmp_path / each).read_text())["status"] for each in moments]
+    assert told == ["creating", "creating", "running", "stopped"]

@@ -73,9 +73,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _state(options: argparse.Namespace) -> None:
-    from ensconce.node.runv.lifecycle import describe
-
-    print(json.dumps(describe(state.load(options.root, options.id)), indent=2))
+    print(json.dumps(state.describe(state.load(options.root, options.id)), indent=2))
 
 
 def _kill(options: argparse.Namespace) -> None:
@@ -125,9 +123,7 @@ def _process(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from ensconce.node.runv.lifecycle import describe
-
-    found = [describe(state.load(options.root, each)) for each in state.all_ids(options.root)]
+    found = [state.describe(state.load(options.root, each)) for each in state.all_ids(options.root)]
     if options.format == "json":
         print(json.dumps(found))
         return

@@ -19,7 +19,7 @@ def features() -> dict[str, Any]:
     return {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.0.2",
-        "hooks": [],
+        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
         "mountOptions": sorted({*MOUNT_FLAGS, *MOUNT_CLEARED, *PROPAGATION}),
         "linux": {
             "namespaces": sorted({*NAMESPACES, "network"}),

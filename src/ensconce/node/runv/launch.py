@@ -25,6 +25,7 @@ from typing import Any
 from ensconce.errors import ConfigError, DeviceError, EnsconceError
 from ensconce.node.runv import cgroup, network, state
 from ensconce.node.runv.client import Talk, connect, listen
+from ensconce.node.runv.hooks import run_hooks
 from ensconce.node.runv.kernel import prepare
 from ensconce.node.runv.linux import (
     CLONE_NEWNS,
@@ -128,6 +129,12 @@ def _create(
     remembered.pid, remembered.stream = answer["pid"], answer["stream"]
     remembered.pid_start = state.start_time(remembered.pid)
     state.save(root, remembered)
+    try:
+        run_hooks(remembered, "prestart", "creating")
+        run_hooks(remembered, "createRuntime", "creating")
+    except DeviceError:
+        os.kill(remembered.pid, signal.SIGKILL)
+        raise
     if pid_file:
         _write_pid(pid_file, remembered.pid)
 

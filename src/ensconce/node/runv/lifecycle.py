@@ -6,13 +6,13 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 from ensconce.errors import ConfigError, DeviceError
 from ensconce.node.runv import cgroup, state
 from ensconce.node.runv.client import connect
+from ensconce.node.runv.hooks import run_hooks
 
-__all__ = ["delete", "describe", "kill", "run", "start"]
+__all__ = ["delete", "kill", "run", "start"]
 
 _PATIENCE = 10.0
 
@@ -28,6 +28,7 @@ def start(root: Path, name: str) -> None:
         state.save(root, record)
         talk.ask({"do": "start", "stream": record.stream})
         talk.expect("started")
+        _run_late(record, "poststart", "running")
 
 
 def run(
@@ -50,20 +51,6 @@ def run(
     _, result = os.waitpid(pid, 0)
     delete(root, name, force=True)
     return os.waitstatus_to_exitcode(result)
-
-
-def describe(record: state.Record) -> dict[str, Any]:
-    """Return the state as the OCI runtime specification has it."""
-    status = record.status
-    return {
-        "ociVersion": "1.0.2",
-        "id": record.id,
-        "status": status,
-        "pid": 0 if status == "stopped" else record.pid,
-        "bundle": record.bundle,
-        "created": record.created,
-        "annotations": record.annotations,
-    }
 
 
 def kill(root: Path, name: str, wanted: int, *, everyone: bool) -> None:
@@ -99,3 +86,10 @@ def delete(root: Path, name: str, *, force: bool) -> None:
     cgroup.kill_all(record.cgroups)
     cgroup.remove(record.cgroups)
     state.remove(root, name)
+    _run_late(record, "poststop", "stopped")
+
+
+def _run_late(record: state.Record, when: str, status: str) -> None:
+    """Run hooks whose failure, as the specification has it, changes nothing."""
+    with contextlib.suppress(DeviceError):
+        run_hooks(record, when, status)

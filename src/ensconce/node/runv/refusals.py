@@ -26,6 +26,7 @@ _KNOWN = {
     "linux.resources": {
         "memory", "cpu", "pids", "unified", "devices", "hugepageLimits", "blockIO", "network",
     },
+    "hooks": {"prestart", "createRuntime", "poststart", "poststop"},
     "linux.resources.memory": {
         "limit", "reservation", "swap", "swappiness", "kernel", "kernelTCP", "disableOOMKiller",
         "useHierarchy", "checkBeforeUpdate",

@@ -10,10 +10,21 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ensconce.errors import ConfigError
 
-__all__ = ["Record", "all_ids", "folder_of", "load", "locked", "remove", "save", "start_time"]
+__all__ = [
+    "Record",
+    "all_ids",
+    "describe",
+    "folder_of",
+    "load",
+    "locked",
+    "remove",
+    "save",
+    "start_time",
+]
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 
@@ -33,7 +44,7 @@ class Record:
     started: bool = False
     annotations: dict[str, str] = field(default_factory=dict)
     cgroups: list[str] = field(default_factory=list)
-    hooks: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    hooks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -41,6 +52,20 @@ class Record:
         if self.pid <= 0 or start_time(self.pid) != self.pid_start:
             return "stopped"
         return "running" if self.started else "created"
+
+
+def describe(record: Record) -> dict[str, Any]:
+    """Return the state as the OCI runtime specification has it."""
+    status = record.status
+    return {
+        "ociVersion": "1.0.2",
+        "id": record.id,
+        "status": status,
+        "pid": 0 if status == "stopped" else record.pid,
+        "bundle": record.bundle,
+        "created": record.created,
+        "annotations": record.annotations,
+    }
 
 
 def start_time(pid: int) -> int:

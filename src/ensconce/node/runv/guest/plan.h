@@ -50,7 +50,6 @@ enum tag {
     TAG_CLOCK,
     TAG_ENTROPY,
     TAG_SHARE,
-    TAG_TUNNEL,
 };
 
 struct mount_plan {

@@ -26,8 +26,6 @@ enum kind {
     CREDIT = 6,
     SIGNAL = 7,
     RESIZE = 8,
-    OPENED = 9,
-    REFUSED = 10,
     // from the guest
     READY = 64,
     DONE = 65,
@@ -36,11 +34,6 @@ enum kind {
     ERRORS = 68,
     EXITED = 69,
     TAKEN = 70,
-    // from the guest and back: a connection to a socket of the host's
-    CONNECT = 71,
-    TUNNEL = 72,
-    TUNNEL_END = 73,
-    TUNNEL_TAKEN = 74,
 };
 
 struct frame {
