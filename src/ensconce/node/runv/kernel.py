@@ -7,6 +7,7 @@ hash of its sources.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -58,13 +59,15 @@ def prepare(folder: Path | None = None) -> Kernel:
     """
     folder = folder or cache_folder()
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    image, modules, release = find_kernel(folder)
-    ramdisk = folder / f"ramdisk-{release}-{_sources_hash()}"
-    if not ramdisk.exists():
-        files = {"init": build_agent(folder).read_bytes()}
-        for place, module in enumerate(_module_files(modules)):
-            files[f"modules/{place:02}-{module.name}"] = module.read_bytes()
-        _write_whole(ramdisk, _archive(files))
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # pods that start at once would all compile the agent
+        image, modules, release = find_kernel(folder)
+        ramdisk = folder / f"ramdisk-{release}-{_sources_hash()}"
+        if not ramdisk.exists():
+            files = {"init": build_agent(folder).read_bytes()}
+            for place, module in enumerate(_module_files(modules)):
+                files[f"modules/{place:02}-{module.name}"] = module.read_bytes()
+            _write_whole(ramdisk, _archive(files))
     return Kernel(image, ramdisk, release)
 
 
@@ -91,8 +94,8 @@ def build_agent(folder: Path) -> Path:
         command = [*_compiler(), *_FLAGS, "-o", str(made), *sources]
         environment = {
             **os.environ,
-            "ZIG_GLOBAL_CACHE_DIR": f"{scratch}/zig",
-            "ZIG_LOCAL_CACHE_DIR": f"{scratch}/zig",
+            "ZIG_GLOBAL_CACHE_DIR": f"{folder}/zig",
+            "ZIG_LOCAL_CACHE_DIR": f"{folder}/zig",
         }
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, text=True, env=environment, check=False
