@@ -100,6 +100,12 @@ def test_capacity_that_a_kubelet_zeroed_comes_back(api: Api) -> None:
     assert api.node["status"]["capacity"] == {"cpu": "2", "sgx.intel.com/epc": str(1 << 26)}
 
 
+def test_capacity_that_is_written_otherwise_is_the_same(api: Api) -> None:
+    reconcile(api, _EMULATED)
+    api.node["status"]["capacity"]["sgx.intel.com/epc"] = "64Mi"
+    assert reconcile(api, _EMULATED) == [False]
+
+
 def test_a_condition_keeps_the_time_of_its_last_turn(api: Api) -> None:
     reconcile(api, _EMULATED)
     api.condition("SgxReady")

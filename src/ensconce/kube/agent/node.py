@@ -21,6 +21,7 @@ from lightkube.types import PatchType
 
 from ensconce.kube.agent.desired import LABELS, Desired, Said
 from ensconce.kube.names import EMULATED_TAINT, Condition
+from ensconce.kube.quantity import parse_quantity
 
 __all__ = ["MANAGER", "Reconciler"]
 
@@ -108,7 +109,7 @@ class Reconciler:
         now = datetime.now(UTC)
         changed = [said for said in wanted.conditions if _differs(seen, said)]
         stale = any(_stale(seen, said, now) for said in wanted.conditions)
-        figures = any(seen.capacity.get(name) != size for name, size in wanted.capacity.items())
+        figures = any(not _shows(seen, name, size) for name, size in wanted.capacity.items())
         gone = set(self._applied) - wanted.capacity.keys()
         if not (changed or stale or figures or gone):
             return False
@@ -172,6 +173,12 @@ def _seen(node: Node) -> _Seen:
         conditions={each["type"]: each for each in status.get("conditions") or ()},
         capacity=status.get("capacity") or {},
     )
+
+
+def _shows(seen: _Seen, name: str, size: str) -> bool:
+    """Return whether a capacity is there, which an API server may write as `10k` for `10000`."""
+    there = seen.capacity.get(name)
+    return there is not None and parse_quantity(there) == parse_quantity(size)
 
 
 def _differs(seen: _Seen, said: Said) -> bool:
