@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Declare the native module and the messages of gRPC, which the declarative metadata cannot."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -23,6 +24,8 @@ class BuildMessages(build_py):
         options = [f"-I{SOURCE}", f"--python_out={SOURCE}", f"--pyi_out={SOURCE}"]
         if protoc.main(["protoc", *options, *protos]):
             raise ExecError("protoc refused a .proto file; its reason is above")
+        for made in (SOURCE / "ensconce/kube/deviceplugin").glob("v1beta1_pb2.py*"):
+            shutil.copy(made, SOURCE / "ensconce/node")  # which never imports kube
         super().run()
 
 

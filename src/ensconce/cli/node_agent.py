@@ -70,6 +70,8 @@ def node_agent() -> None:
     help="The host libraries that containers of an emulated node get.",
 )
 @click.option("--no-cluster", is_flag=True, help="Leave the node's object alone.")
+@click.option("--host-folder", type=click.Path(path_type=Path), hidden=True)
+@click.option("--library-folder", type=click.Path(path_type=Path), hidden=True)
 @settings_options
 def run(
     node: str,
@@ -79,6 +81,8 @@ def run(
     config: Path | None,
     *,
     no_cluster: bool,
+    host_folder: Path | None,
+    library_folder: Path | None,
     **flags: Any,
 ) -> None:
     """Be a node's agent until SIGTERM; the device plugin is in it, with its settings.
@@ -91,10 +95,18 @@ def run(
     """
     from ensconce.kube.agent.agent import NodeAgent, Settings
     from ensconce.kube.agent.cluster import Cluster
+    from ensconce.kube.agent.grants import LIBRARY_FOLDER
     from ensconce.kube.deviceplugin import load_config
 
     chosen = load_config(config, os.environ, flags)
-    settings = Settings(node=node, folder=folder, aesm_socket=aesm, libraries=libraries)
+    settings = Settings(
+        node=node,
+        folder=folder,
+        host_folder=host_folder or Path(PLATFORM_FOLDER),
+        libraries=libraries,
+        library_folder=library_folder or Path(LIBRARY_FOLDER),
+        aesm_socket=aesm,
+    )
     log_json()
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request
     agent = NodeAgent(settings, chosen, None if no_cluster else Cluster(node))

@@ -7,6 +7,8 @@ our own are under `ensconce.dev`.
 
 from enum import StrEnum
 
+from ensconce.resources import Resource
+
 __all__ = [
     "AESM_FOLDER",
     "AESM_SOCKET",
@@ -35,19 +37,6 @@ DOMAIN = "ensconce.dev"
 NAMESPACE = "ensconce-system"  # Pod Security `restricted`: webhook and PCCS
 NODE_NAMESPACE = "ensconce-node"  # `privileged`: what shares folders with the node: agent, AESM
 FIELD_MANAGER = "ensconce"
-
-
-class Resource(StrEnum):
-    """Extended resources that a container asks for in its limits."""
-
-    EPC_ALIBABA = "alibabacloud.com/sgx_epc_MiB"  # MiB
-    EPC_INTEL = "sgx.intel.com/epc"  # bytes
-    EPC_AZURE = "kubernetes.azure.com/sgx_epc_mem_in_MiB"  # MiB; AKS's before it took Intel's
-    EPC_OPENENCLAVE = "openenclave.io/sgx_epc_MiB"  # MiB; older still
-    ENCLAVE = "sgx.intel.com/enclave"  # one for each container that runs enclaves
-    PROVISION = "sgx.intel.com/provision"  # the right to read platform-wide keys
-    QE = "sgx.intel.com/qe"
-    REGISTRATION = "sgx.intel.com/registration"
 
 
 class Platform(StrEnum):

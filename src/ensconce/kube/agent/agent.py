@@ -53,11 +53,13 @@ _log = logging.getLogger(__name__)
 class Settings:
     """Where the agent finds things, beside the device plugin's settings.
 
-    `folder` is the emulated platform's; `libraries` are copied to `library_folder` for containers.
+    `folder` is the emulated platform's, which the host has at `host_folder`; `libraries` are copied
+    to `library_folder` for containers.
     """
 
     node: str
     folder: Path = Path(PLATFORM_FOLDER)
+    host_folder: Path = Path(PLATFORM_FOLDER)
     libraries: Path = Path(HOST_LIBRARIES)
     library_folder: Path = Path(LIBRARY_FOLDER)
     aesm_socket: Path = Path(AESM_SOCKET)
@@ -69,7 +71,11 @@ class NodeAgent:
     def __init__(self, settings: Settings, config: Config, cluster: Cluster | None) -> None:
         self._settings = settings
         self._cluster = cluster
-        self._grants = Grants(Allocations(settings.folder), libraries=settings.library_folder)
+        self._grants = Grants(
+            Allocations(settings.folder),
+            host=settings.host_folder,
+            libraries=settings.library_folder,
+        )
         self._attestation = Attestation(
             ready=False, reason="NotProbed", message="AESM was not asked yet"
         )

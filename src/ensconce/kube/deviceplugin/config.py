@@ -10,17 +10,11 @@ from typing import Any
 from ensconce.errors import ConfigError
 from ensconce.kube.deviceplugin.visible import MOST_DEVICES
 from ensconce.kube.names import AESM_FOLDER, Platform, Resource
+from ensconce.resources import EPC_UNITS, MIB
 
 __all__ = ["ENVIRONMENT", "EPC_UNITS", "MIB", "Config", "load_config"]
 
 ENVIRONMENT = "ENSCONCE_DEVICE_PLUGIN_"
-MIB = 1 << 20
-EPC_UNITS = {
-    Resource.EPC_ALIBABA: MIB,
-    Resource.EPC_AZURE: MIB,
-    Resource.EPC_OPENENCLAVE: MIB,
-    Resource.EPC_INTEL: 1,
-}
 _PLATFORMS = ("auto", *Platform)
 _ALL = 100
 _LARGEST_EMULATED = 16 << 20  # MiB

@@ -10,8 +10,8 @@ from typing import Any
 
 from ensconce.errors import FormatError
 from ensconce.kube.names import Resource
-from ensconce.kube.quantity import parse_quantity
 from ensconce.kube.webhook.policy import EPC_UNITS
+from ensconce.quantity import parse_quantity
 
 __all__ = ["Container", "containers", "items", "mapping", "text"]
 

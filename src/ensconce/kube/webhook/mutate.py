@@ -19,11 +19,11 @@ from typing import Any
 
 from ensconce.errors import FormatError, PolicyError
 from ensconce.kube.names import EPC_ANNOTATION, QUOTE_PROVIDER_ANNOTATION, Resource
-from ensconce.kube.quantity import binary_quantity
 from ensconce.kube.webhook.aesm import AESMD, aesm_fields, aesm_volume
 from ensconce.kube.webhook.container import Container, containers, items, mapping, text
 from ensconce.kube.webhook.emulated import emulated_fields
 from ensconce.kube.webhook.policy import EPC_UNITS, Policy, Where
+from ensconce.quantity import binary_quantity
 
 __all__ = ["Mutation", "Operation", "Refusal", "mutate", "pod_epc", "validate"]
 

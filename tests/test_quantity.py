@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensconce.errors import FormatError
-from ensconce.kube.quantity import binary_quantity, parse_quantity
+from ensconce.quantity import binary_quantity, parse_quantity
 
 
 @pytest.mark.parametrize(
