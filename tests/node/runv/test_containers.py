@@ -135,3 +135,28 @@ def test_hooks_run_around_a_containers_life_with_its_state(
     runtime.run("sleep", "0", hooks={each: hook(each) for each in moments})
     told = [json.loads((tmp_path / each).read_text())["status"] for each in moments]
     assert told == ["creating", "creating", "running", "stopped"]
+
+
+def test_a_tmpfs_starts_as_the_image_has_it_where_tmpcopyup_says_so(runtime: Runtime) -> None:
+    config = configuration(
+        "sh", "-c", "cd /etc/words; cat note; readlink link; stat -c '%a %u' note;"
+        "touch new && ls; touch /new"
+    )  # fmt: skip
+    options = ["nosuid", "tmpcopyup"]
+    mount = {"destination": "/etc/words", "type": "tmpfs", "source": "tmpfs", "options": options}
+    config["root"]["readonly"] = True
+    config["mounts"].append(mount)
+    bundle = runtime.bundle(config)
+    words = bundle / "rootfs/etc/words"
+    words.mkdir(parents=True)
+    (words / "note").write_text("kept\n")
+    (words / "note").chmod(0o4751)
+    os.chown(words / "note", 12, 12)
+    (words / "note").chmod(0o4751)
+    (words / "link").symlink_to("/nowhere")
+    (bundle / "rootfs/bin/stat").symlink_to("busybox")
+    (bundle / "rootfs/bin/readlink").symlink_to("busybox")
+    done = runtime("run", "--bundle", str(bundle), "one")
+    assert done.stdout.split() == ["kept", "/nowhere", "4751", "12", "link", "new", "note"]
+    assert "/new" in done.stderr
+    assert not (words / "new").exists()

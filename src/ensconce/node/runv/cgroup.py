@@ -78,13 +78,16 @@ def _make(folder: Path) -> None:
 
 def _set(folder: Path, limits: Limits, memory: int | None, pids: int | None) -> None:
     """Set the limits that a hierarchy of version 1 holds."""
+    swap = None if limits.swap is None or not memory else memory + limits.swap
     values = {
         "memory.limit_in_bytes": memory,
+        "memory.memsw.limit_in_bytes": swap,
         "pids.max": pids,
         "cpu.cfs_period_us": limits.cpu_quota and limits.cpu_period,
         "cpu.cfs_quota_us": limits.cpu_quota,
         "cpu.shares": limits.cpu_shares,
         "cpuset.cpus": limits.cpus,
+        "cpuset.mems": limits.mems,
     }
     for name, value in values.items():
         if value and (folder / name).exists():
@@ -100,10 +103,14 @@ def _set_unified(folder: Path, limits: Limits, memory: int | None, pids: int | N
         "cpu.max": quota,
         "cpu.weight": limits.cpu_shares and weight(limits.cpu_shares),
         "cpuset.cpus": limits.cpus,
+        "cpuset.mems": limits.mems,
     }
     for name, value in values.items():
         if value:
             (folder / name).write_text(str(value))
+    swap = folder / "memory.swap.max"  # absent where the host's kernel can't swap
+    if limits.swap is not None and swap.exists():
+        swap.write_text(str(limits.swap))
 
 
 def kill_all(folders: list[str]) -> None:

@@ -28,6 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        if getattr(options, "preserve_fds", 0):
+            raise ConfigError(
+                "--preserve-fds is not supported by ensconce-runv: descriptors of the host's can't "
+                "be handed to a machine; leave it out"
+            )
         return int(options.run(options) or 0)
     except EnsconceError as error:
         _complain(options, str(error))

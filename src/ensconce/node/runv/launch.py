@@ -97,10 +97,11 @@ def _create(
     process, seccomp = config.get("process"), config["linux"].get("seccomp")
     if not process:
         raise ConfigError("config.json has no process; give the container one")
-    payload = container_records(container, name) + process_records(process, seccomp)
+    pod = _pod_of(root, container)
+    elder = (pod, state.load(root, pod).pid) if pod else None
+    payload = container_records(container, name, elder) + process_records(process, seccomp)
     trees = [open_tree(str(each)) for each in (container.root, *container.trees)]
     streams = _open_streams(console, terminal=container.terminal)
-    pod = _pod_of(root, container)
     cgroups = cgroup.paths(config["linux"].get("cgroupsPath") or f"/ensconce/{name}")
     remembered = state.Record(
         id=name,

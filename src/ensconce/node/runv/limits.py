@@ -16,11 +16,13 @@ class Limits:
 
     memory: int | None = None
     memory_low: int | None = None
+    swap: int | None = None  # of the host's for the machine; the guest has none
     pids: int | None = None
     cpu_quota: int | None = None
     cpu_period: int = _PERIOD
     cpu_shares: int | None = None
     cpus: str = ""
+    mems: str = ""
     unified: Mapping[str, str] = field(default_factory=dict)
 
     def files(self) -> Iterable[tuple[str, str]]:
@@ -50,13 +52,21 @@ def read_limits(resources: Mapping[str, Any] | None) -> Limits:
     return Limits(
         memory=_positive(memory.get("limit")),
         memory_low=_positive(memory.get("reservation")),
+        swap=_swap(memory),
         pids=_positive((resources.get("pids") or {}).get("limit")),
         cpu_quota=_positive(cpu.get("quota")),
         cpu_period=_positive(cpu.get("period")) or _PERIOD,
         cpu_shares=_positive(cpu.get("shares")),
         cpus=cpu.get("cpus") or "",
+        mems=cpu.get("mems") or "",
         unified=dict(resources.get("unified") or {}),
     )
+
+
+def _swap(memory: Mapping[str, Any]) -> int | None:
+    """Return the swap in a limit of memory and swap together, as the specification has it."""
+    both, limit = _positive(memory.get("swap")), _positive(memory.get("limit"))
+    return both - limit if both and limit else None
 
 
 def _positive(value: int | None) -> int | None:

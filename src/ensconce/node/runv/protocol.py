@@ -78,6 +78,7 @@ class Tag(IntEnum):
     LIMIT = 12
     NAMESPACES = 13
     PROPAGATION = 14
+    SHARED = 15
     ARGUMENT = 32
     ENVIRONMENT = 33
     FOLDER = 34

@@ -6,7 +6,7 @@ from typing import Any
 
 from ensconce.errors import ConfigError
 
-__all__ = ["refuse_unsupported"]
+__all__ = ["refuse_foreign_namespaces", "refuse_unsupported"]
 
 _KNOWN = {
     "": {
@@ -39,6 +39,8 @@ _KNOWN = {
 # Profiles by which engines keep containers from the host; here the machine's border does.
 _PROFILES = ("containers-default", "cri-containerd.apparmor.d", "crio-default", "docker-default")
 _PRIVATE = frozenset({"mount", "pid", "ipc", "uts", "cgroup", "network"})
+_OF_POD = frozenset({"pid", "ipc", "uts"})  # those that a pod's containers may share
+_MOUNT = frozenset({"destination", "type", "source", "options"})
 _SGX = ("/dev/sgx_enclave", "/dev/sgx_provision", "/dev/sgx/enclave", "/dev/sgx/provision")
 
 
@@ -59,6 +61,7 @@ def refuse_unsupported(config: Mapping[str, Any]) -> None:
     _refuse_namespaces(config["linux"])
     _refuse_labels(config)
     _refuse_resources(config["linux"].get("resources") or {})
+    _refuse_in_mounts(config.get("mounts") or [])
     for device in config["linux"].get("devices") or []:
         if device.get("path") in _SGX:
             raise ConfigError(
@@ -90,6 +93,36 @@ def _refuse_namespaces(linux: Mapping[str, Any]) -> None:
             )
 
 
+def refuse_foreign_namespaces(linux: Mapping[str, Any], pod: int | None) -> list[str]:
+    """Return the namespaces that a container shares with its pod, whose process is `pod`.
+
+    Raises ConfigError where a path names any other namespace: a guest has none of the host's.
+    """
+    shared = []
+    for each in linux.get("namespaces") or []:
+        kind, path = each["type"], each.get("path") or ""
+        if kind == "network" or not path:
+            continue
+        if kind not in _OF_POD or path != f"/proc/{pod}/ns/{kind}":
+            raise ConfigError(
+                f"linux.namespaces: path {path!r} of {kind} is not in this sandbox; leave the "
+                "path out, or name the process of the container's own pod"
+            )
+        shared.append(kind)
+    return shared
+
+
+def _refuse_in_mounts(mounts: Any) -> None:
+    """Refuse what a mount says besides the fields that are honoured."""
+    for each in mounts:
+        for key in each:
+            if key not in _MOUNT and each[key] not in (None, {}, [], ""):
+                raise ConfigError(
+                    f"mounts.{key} is not supported by ensconce-runv (at "
+                    f"{each.get('destination')}); leave it out"
+                )
+
+
 def _refuse_labels(config: Mapping[str, Any]) -> None:
     """Refuse profiles of security modules that the guest's kernel does not have."""
     process = config.get("process") or {}
@@ -119,7 +152,27 @@ def _refuse_resources(resources: Mapping[str, Any]) -> None:
     for key in ("kernel", "kernelTCP", "swappiness"):
         if memory.get(key) not in (None, -1, 0):
             raise ConfigError(f"linux.resources.memory.{key} is not supported; leave it out")
+    if memory.get("disableOOMKiller"):
+        raise ConfigError("linux.resources.memory.disableOOMKiller is not supported; leave it out")
+    _refuse_swap(memory)
+    for key in ("idle", "burst"):
+        if (resources.get("cpu") or {}).get(key):
+            raise ConfigError(f"linux.resources.cpu.{key} is not supported; leave it out")
     if any(value for value in (resources.get("blockIO") or {}).values()):
         raise ConfigError("linux.resources.blockIO is not supported; leave it out")
     if any(value for value in (resources.get("network") or {}).values()):
         raise ConfigError("linux.resources.network is not supported; leave it out")
+
+
+def _refuse_swap(memory: Mapping[str, Any]) -> None:
+    """Refuse a limit of memory and swap together that can't be one (-1 and 0 are none)."""
+    swap, limit = memory.get("swap") or 0, memory.get("limit") or 0
+    if 0 < swap < limit:
+        raise ConfigError(
+            f"linux.resources.memory.swap {swap} is less than memory.limit {limit}, of which it is "
+            "a part; raise it"
+        )
+    if swap > 0 and limit <= 0:
+        raise ConfigError(
+            "linux.resources.memory.swap needs memory.limit; give both, or leave both out"
+        )

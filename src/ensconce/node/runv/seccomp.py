@@ -17,6 +17,7 @@ _ACTIONS = {
     "SCMP_ACT_ERRNO": 0x00050000, "SCMP_ACT_TRACE": 0x7FF00000, "SCMP_ACT_ALLOW": 0x7FFF0000,
     "SCMP_ACT_LOG": 0x7FFC0000,
 }  # fmt: skip
+_PERMITTING = frozenset({_ACTIONS["SCMP_ACT_ALLOW"], _ACTIONS["SCMP_ACT_LOG"]})
 _CARRIES_NUMBER = frozenset({"SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"})
 _ARCHITECTURES = {"SCMP_ARCH_X86_64": 0xC000003E, "SCMP_ARCH_X86": 0x40000003}
 _X32 = 0x4000003E
@@ -83,7 +84,12 @@ def _add_rule(
     for name in rule["names"]:
         number = library.seccomp_syscall_resolve_name(name.encode())
         if number == _UNKNOWN:
-            continue  # one that this libseccomp does not know can't be told apart from a mistake
+            if default in _PERMITTING:
+                raise ConfigError(
+                    f"linux.seccomp: {name!r} is no system call that the host's libseccomp knows; "
+                    "leave it out, or take a newer libseccomp"
+                )
+            continue  # engines' profiles name calls newer than the library; the default denies them
         for group in groups:
             found = (_Argument * len(group))(*map(_argument, group))
             code = library.seccomp_rule_add_array(

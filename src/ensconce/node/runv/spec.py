@@ -24,7 +24,7 @@ from ensconce.node.runv.options import (
     RLIMITS,
 )
 from ensconce.node.runv.protocol import Tag, number, record, text
-from ensconce.node.runv.refusals import refuse_unsupported
+from ensconce.node.runv.refusals import refuse_foreign_namespaces, refuse_unsupported
 
 __all__ = ["Container", "container_records", "process_records", "read_bundle"]
 
@@ -33,6 +33,7 @@ _DEVICES = (
     ("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/full", 1, 7), ("/dev/random", 1, 8),
     ("/dev/urandom", 1, 9), ("/dev/tty", 5, 0),
 )  # fmt: skip
+_COPY_UP = "tmpcopyup"
 _IN_GUEST = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"})
 
 
@@ -80,8 +81,11 @@ def read_bundle(bundle: Path) -> Container:
     return Container(config, root.resolve(), [], read_limits(config["linux"].get("resources")))
 
 
-def container_records(container: Container, name: str) -> bytes:
-    """Return the records that make the container; its host paths are added to `trees`."""
+def container_records(container: Container, name: str, pod: tuple[str, int] | None = None) -> bytes:
+    """Return the records that make the container; its host paths are added to `trees`.
+
+    `pod` is the id of the pod's first container, and its process here, where the container joins.
+    """
     config, linux = container.config, container.config["linux"]
     parts = [record(Tag.CONTAINER, text(name)), record(Tag.ROOT, text(f"{name}/root"))]
     if config["root"].get("readonly"):
@@ -97,17 +101,27 @@ def container_records(container: Container, name: str) -> bytes:
     for key, value in (linux.get("sysctl") or {}).items():
         parts.append(record(Tag.SYSCTL, text(key.replace(".", "/"), value)))
     parts += [record(Tag.LIMIT, text(*each)) for each in container.limits.files()]
+    shared = refuse_foreign_namespaces(linux, pod[1] if pod else None)
+    if pod and shared:
+        flags = sum(NAMESPACES[each] for each in shared)
+        parts.append(record(Tag.SHARED, number(flags) + text(pod[0])))
     wanted = [each["type"] for each in linux.get("namespaces") or []]
-    flags = sum({NAMESPACES[each] for each in wanted if each in NAMESPACES})
+    new = set(wanted) & NAMESPACES.keys() - set(shared)
+    flags = sum(NAMESPACES[each] for each in new)
     parts.append(record(Tag.NAMESPACES, number(flags | NAMESPACES["mount"], 0)))
     if linux.get("rootfsPropagation"):
+        if linux["rootfsPropagation"] not in PROPAGATION:
+            raise ConfigError(
+                f"linux.rootfsPropagation {linux['rootfsPropagation']!r} is none; "
+                f"use one of {', '.join(PROPAGATION)}"
+            )
         parts.append(record(Tag.PROPAGATION, number(PROPAGATION[linux["rootfsPropagation"]], 0)))
     return b"".join(parts)
 
 
 def _mount(mount: Mapping[str, Any], name: str, trees: list[Path]) -> bytes:
     """Return the payload of one mount's record."""
-    flags, propagation, data = 0, 0, []
+    flags, propagation, copied, data = 0, 0, False, []
     for option in mount.get("options") or []:
         if option in MOUNT_FLAGS:
             flags |= MOUNT_FLAGS[option]
@@ -115,13 +129,20 @@ def _mount(mount: Mapping[str, Any], name: str, trees: list[Path]) -> bytes:
             flags &= ~MOUNT_CLEARED[option]
         elif option in PROPAGATION:
             propagation = PROPAGATION[option]
+        elif option == _COPY_UP and mount.get("type") == "tmpfs":
+            copied = True
         else:
             data.append(option)
     kind, source = mount.get("type") or "", mount.get("source") or ""
     shared = kind == "bind" or bool(flags & MOUNT_FLAGS["bind"])
     if shared:
         trees.append(_source(Path(source), mount["destination"]))
-        source, data = f"{name}/m{len(trees) - 1}", []
+        if data:
+            raise ConfigError(
+                f"mounts: option {data[0]!r} at {mount['destination']} is not supported for a bind "
+                "mount; leave it out"
+            )
+        source = f"{name}/m{len(trees) - 1}"
     elif kind not in _IN_GUEST:
         raise ConfigError(
             f"mounts: type {kind!r} at {mount['destination']} can't be mounted in a sandbox; "
@@ -129,7 +150,7 @@ def _mount(mount: Mapping[str, Any], name: str, trees: list[Path]) -> bytes:
         )
     kind = "cgroup2" if kind == "cgroup" else kind
     words = text(kind, source or kind, os.path.normpath(mount["destination"]), ",".join(data))
-    return number(flags, 0, propagation, int(shared)) + words
+    return number(flags, 0, propagation, int(shared) | int(copied) << 1) + words
 
 
 def _source(path: Path, destination: str) -> Path:

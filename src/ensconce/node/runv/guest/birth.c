@@ -19,6 +19,7 @@
 
 #define CGROUPS "/sys/fs/cgroup"
 #define JOINED (CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define SHAREABLE (CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
 #define MADE (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS)
 
 static struct plan plan;
@@ -94,14 +95,29 @@ static pid_t clone_into(unsigned long namespaces) {
     return (pid_t)syscall(SYS_clone, namespaces | SIGCHLD, 0, 0, 0, 0);
 }
 
-static pid_t be_born(int status, const int ends[3]) {
-    pid_t pid = clone_into(plan.namespaces & MADE);
+// A new container: in namespaces of its own, and in those that it shares with its pod's first.
+static pid_t be_born(pid_t pod, int status, const int ends[3]) {
+    int shared = (int)(plan.shared & SHAREABLE), handle = -1, own = -1;
+    if (shared) {
+        handle = (int)syscall(SYS_pidfd_open, pod, 0);
+        own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+        if (handle < 0 || own < 0 || (shared & CLONE_NEWPID && setns(handle, CLONE_NEWPID))) {
+            close_all((int[]){handle, own}, 2);
+            return -1;
+        }
+    }
+    pid_t pid = clone_into(plan.namespaces & MADE & ~(uint64_t)shared);
     if (pid == 0) {
         wait_for_cgroup(status);
+        if (shared & ~CLONE_NEWPID && setns(handle, shared & ~CLONE_NEWPID))
+            give_up(status, "can't enter the", "pod's namespaces");
         if (plan.namespaces & CLONE_NEWCGROUP && unshare(CLONE_NEWCGROUP))
             give_up(status, "can't make a", "cgroup namespace");
         become(&plan, status, ends);
     }
+    if (shared & CLONE_NEWPID)
+        setns(own, CLONE_NEWPID);
+    close_all((int[]){handle, own}, 2);
     return pid;
 }
 
@@ -141,7 +157,8 @@ static struct process *new_process(uint32_t stream) {
 
 static const char *start_in(struct process *process, const struct process *elder, int status[2],
                             int ends[6]) {
-    process->pid = elder ? join(elder->pid, status[1], ends) : be_born(status[1], ends);
+    process->pid = plan.join ? join(elder->pid, status[1], ends)
+                             : be_born(elder ? elder->pid : 0, status[1], ends);
     if (process->pid < 0)
         return "the guest can't make a process";
     const char *wrong = enter_cgroup(process->pid);
@@ -163,6 +180,8 @@ const char *run_process(uint32_t stream, const uint8_t *payload, size_t size) {
         return "the container is not running";
     if (!plan.join && elder)
         return "the container is there already";
+    if (!plan.join && plan.shared && (!(elder = first_of(plan.pod)) || !elder->created))
+        return "the container whose namespaces are shared is not running";
     if (!plan.join && (wrong = make_cgroup()))
         return wrong;
     int status[2], ends[6];
@@ -174,7 +193,7 @@ const char *run_process(uint32_t stream, const uint8_t *payload, size_t size) {
         return "the guest is out of descriptors";
     }
     if (make_streams(ends))
-        wrong = start_in(process, plan.join ? elder : NULL, status, ends);
+        wrong = start_in(process, elder, status, ends);
     else
         wrong = "the guest is out of descriptors";
     close(status[1]);

@@ -19,6 +19,9 @@ void make_devices(const struct plan *plan, int status);
 void seal_paths(const struct plan *plan, int status);
 void make_mountpoint(const char *path, bool folder, int status);
 
+// In copy.c: copy folders, files and links, with owners and modes, and close both descriptors.
+bool copy_tree(int from, int to);
+
 // In rights.c
 void set_rights(const struct plan *plan, int status);
 void set_filter(const struct plan *plan, int status);

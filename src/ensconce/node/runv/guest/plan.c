@@ -12,7 +12,9 @@ static void read_mount(struct plan *plan, struct cursor *cursor, bool *bad) {
     struct mount_plan *mount = NEXT(plan->mounts, plan->mount_count, MOST_MOUNTS);
     mount->flags = take64(cursor);
     mount->propagation = take32(cursor);
-    mount->shared_folder = take32(cursor) != 0;
+    uint32_t how = take32(cursor);
+    mount->shared_folder = how & 1;
+    mount->copied = how & 2;
     mount->type = take_text(cursor);
     mount->source = take_text(cursor);
     mount->destination = take_text(cursor);
@@ -76,6 +78,10 @@ static bool read_container(struct plan *plan, const struct record *record, bool 
         break;
     case TAG_NAMESPACES: plan->namespaces = take64(&cursor); break;
     case TAG_PROPAGATION: plan->propagation = take64(&cursor); break;
+    case TAG_SHARED:
+        plan->shared = take32(&cursor);
+        plan->pod = take_text(&cursor);
+        break;
     default: return false;
     }
     if (cursor.bad || cursor.left)

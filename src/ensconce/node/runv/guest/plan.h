@@ -33,6 +33,7 @@ enum tag {
     TAG_LIMIT,
     TAG_NAMESPACES,
     TAG_PROPAGATION,
+    TAG_SHARED,
     TAG_ARGUMENT = 32,
     TAG_ENVIRONMENT,
     TAG_FOLDER,
@@ -57,6 +58,7 @@ struct mount_plan {
     uint64_t flags;
     uint32_t propagation;
     bool shared_folder;  // the source is in what the host shares
+    bool copied;         // what the image has there is copied into the new tmpfs
     int tree;            // its descriptor once it is opened
 };
 
@@ -80,6 +82,8 @@ struct plan {
     bool join, root_readonly, no_new_privileges, terminal, has_capabilities, has_umask;
     bool has_oom_score;
     uint64_t namespaces;  // CLONE_NEW…
+    uint32_t shared;      // CLONE_NEW…, of the first process of the container `pod`
+    const char *pod;
     uint64_t propagation;
     struct mount_plan mounts[MOST_MOUNTS];
     const char *masked[MOST_PATHS], *readonly[MOST_PATHS];

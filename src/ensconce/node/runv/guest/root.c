@@ -84,8 +84,18 @@ static void mount_one(const struct mount_plan *entry, int status) {
             give_up(status, "can't mount", to);
     } else {
         make_mountpoint(to, true, status);
-        if (mount(entry->source, to, entry->type, flags & ~(unsigned long)MS_REC, entry->data))
+        int below = entry->copied ? open(to, O_DIRECTORY | O_RDONLY | O_CLOEXEC) : -1;
+        unsigned long first = flags & ~(unsigned long)(below < 0 ? MS_REC : MS_REC | MS_RDONLY);
+        if (mount(entry->source, to, entry->type, first, entry->data))
             give_up(status, "can't mount", to);
+        if (below >= 0) {
+            int above = open(to, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+            if (above < 0 || !copy_tree(below, above))
+                give_up(status, "can't copy into the new", to);
+            if (first != (flags & ~(unsigned long)MS_REC) &&
+                mount("", to, NULL, MS_BIND | MS_REMOUNT | (flags & SETTABLE), NULL))
+                give_up(status, "can't set the options of the mount at", to);
+        }
     }
     if (entry->propagation && mount("", to, NULL, entry->propagation, NULL))
         give_up(status, "can't set the propagation of", to);
