@@ -7,7 +7,7 @@ where there is one, in the engine's log.
 
 import argparse
 import json
-import os
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -27,6 +27,7 @@ _OCI_VERSION = "1.0.2"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     options = _parser().parse_args(arguments)
+    logging.getLogger("ensconce.node.runv").handlers = [_Notices(options)]
     try:
         if getattr(options, "preserve_fds", 0):
             raise ConfigError(
@@ -42,14 +43,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(options: argparse.Namespace, why: str) -> None:
     """Say what went wrong where the engine looks for it."""
     print(f"ensconce-runv: {why}", file=sys.stderr)
-    if not options.log:
-        return
+    if options.log:
+        _log(options, "error", why)
+
+
+def _log(options: argparse.Namespace, level: str, text: str) -> None:
+    """Add a line to the engine's log."""
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    line = f'time="{now}" level=error msg={json.dumps(why)}'
+    line = f'time="{now}" level={level} msg={json.dumps(text)}'
     if options.log_format == "json":
-        line = json.dumps({"level": "error", "msg": why, "time": now})
+        line = json.dumps({"level": level, "msg": text, "time": now})
     with open(options.log, "a", encoding="utf-8") as log:  # noqa: PTH123
         log.write(line + "\n")
+
+
+class _Notices(logging.Handler):
+    """Sends warnings to the engine's log, or where there is none to standard error.
+
+    Never to both: an engine takes this runtime's standard error for the container's.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(logging.WARNING)
+        self._options = options
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._options.log:
+            _log(self._options, "warning", record.getMessage())
+        else:
+            print(f"ensconce-runv: {record.getMessage()}", file=sys.stderr)
 
 
 def _create(options: argparse.Namespace) -> None:
@@ -161,20 +183,13 @@ def _signal(word: str) -> int:
         raise ConfigError(f"{word!r} is no signal; give a name like TERM, or a number") from None
 
 
-def _default_root() -> Path:
-    """Return the folder of the containers' state: the machine's for root, else the user's."""
-    if os.geteuid() == 0:
-        return Path("/run/ensconce-runv")
-    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/{os.geteuid()}") / "ensconce-runv"  # noqa: S108
-
-
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of runc's options and of its commands that are here."""
     parser = argparse.ArgumentParser(
         prog="ensconce-runv", description="OCI runtime: each pod in a virtual machine of its own."
     )
     parser.add_argument("--version", "-v", action="version", version=_version())
-    parser.add_argument("--root", type=Path, default=_default_root())
+    parser.add_argument("--root", type=Path, default=state.default_root())
     parser.add_argument("--log")
     parser.add_argument("--log-format", choices=["text", "json"], default="text")
     parser.add_argument("--debug", action="store_true")

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from ensconce.node.runv.accelerator import remembered
 from ensconce.node.runv.options import (
     CAPABILITIES,
     MOUNT_CLEARED,
@@ -10,8 +11,17 @@ from ensconce.node.runv.options import (
     NAMESPACES,
     PROPAGATION,
 )
+from ensconce.node.runv.state import default_root
 
 __all__ = ["features"]
+
+
+def _accelerator() -> dict[str, str]:
+    """Return what machines run on, and a notice where that is slow."""
+    found = remembered(default_root())
+    if not found:
+        return {"accelerator": "not tried since the host's start; the first sandbox does"}
+    return {"accelerator": found.name} | ({"notice": found.notice} if found.notice else {})
 
 
 def features() -> dict[str, Any]:
@@ -29,4 +39,5 @@ def features() -> dict[str, Any]:
             "apparmor": {"enabled": False},
             "selinux": {"enabled": False},
         },
+        "annotations": {f"dev.ensconce.runv.{key}": value for key, value in _accelerator().items()},
     }

@@ -7,6 +7,7 @@ container's holds the pod's machine, the others wait on it.
 
 import contextlib
 import json
+import logging
 import os
 import pty
 import signal
@@ -24,6 +25,7 @@ from typing import Any
 
 from ensconce.errors import ConfigError, DeviceError, EnsconceError
 from ensconce.node.runv import cgroup, network, state
+from ensconce.node.runv.accelerator import choose
 from ensconce.node.runv.client import Talk, connect, listen
 from ensconce.node.runv.hooks import run_hooks
 from ensconce.node.runv.kernel import prepare
@@ -44,6 +46,7 @@ from ensconce.node.runv.spec import Container, container_records, process_record
 
 __all__ = ["create", "execute"]
 
+_log = logging.getLogger(__name__)
 _DEFAULT_MEMORY = 512 << 20
 _OVERHEAD = 96 << 20  # that the guest's kernel takes of the machine's memory
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1)
@@ -118,6 +121,10 @@ def _create(
     )
     state.save(root, remembered)
     size = _size_of(container)
+    if not pod:
+        accelerator, new = choose(state.default_root(), prepare())
+        if new and accelerator.notice:
+            _log.warning(accelerator.notice)
 
     def body(report: "Report") -> int:
         cgroup.enter(cgroups, container.limits, size.memory if not pod else None)
@@ -256,9 +263,15 @@ def _hold_pod(
     share = folder / "share"
     share.mkdir()
     _own_mounts(share)
+    kernel = prepare()
+    accelerator, _ = choose(state.default_root(), kernel)
     nets = network.take_over(container.network or "")
     machine = start_machine(
-        prepare(), size, share, [(each.tap, each.address) for each in nets], accelerated=False
+        kernel,
+        size,
+        share,
+        [(each.tap, each.address) for each in nets],
+        accelerated=accelerator.name == "kvm",
     )
     pod = Pod(machine, share, control)
     ended: list[int] = []

@@ -18,7 +18,7 @@ from ensconce.errors import ConfigError, DeviceError
 from ensconce.node.runv.kernel import Kernel
 from ensconce.node.runv.linux import die_with_parent
 
-__all__ = ["Machine", "Size", "start_machine"]
+__all__ = ["Machine", "Size", "base_command", "start_machine"]
 
 _VIRTIOFSD = ("/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd", "/usr/lib/virtiofsd")
 _PATIENCE = 10.0  # seconds that virtiofsd may take to listen
@@ -78,7 +78,7 @@ def start_machine(
     fcntl.fcntl(console_end, fcntl.F_SETFL, 0)
     files, link = _start_files(share)
     command = [
-        *_base(kernel, size, accelerated=accelerated),
+        *base_command(kernel, size, accelerated=accelerated),
         *("-chardev", f"socket,id=agent,fd={theirs.fileno()}"),
         *("-device", "virtserialport,chardev=agent,name=ensconce"),
         *("-chardev", f"socket,id=files,path={link}"),
@@ -111,7 +111,7 @@ def start_machine(
     return Machine(qemu, files, ours, console)
 
 
-def _base(kernel: Kernel, size: Size, *, accelerated: bool) -> list[str]:
+def base_command(kernel: Kernel, size: Size, *, accelerated: bool) -> list[str]:
     """Return QEMU's arguments for a machine without what is the pod's own."""
     memory = f"{size.memory >> 20}M"
     accelerator = "kvm" if accelerated else f"tcg,thread=multi,tb-size={_CODE_CACHE}"

@@ -17,6 +17,7 @@ from ensconce.errors import ConfigError
 __all__ = [
     "Record",
     "all_ids",
+    "default_root",
     "describe",
     "folder_of",
     "load",
@@ -52,6 +53,13 @@ class Record:
         if self.pid <= 0 or start_time(self.pid) != self.pid_start:
             return "stopped"
         return "running" if self.started else "created"
+
+
+def default_root() -> Path:
+    """Return the folder of the containers' state: the machine's for root, else the user's."""
+    if os.geteuid() == 0:
+        return Path("/run/ensconce-runv")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/{os.geteuid()}") / "ensconce-runv"  # noqa: S108
 
 
 def describe(record: Record) -> dict[str, Any]:
