@@ -21,7 +21,7 @@ from lightkube.types import PatchType
 
 from ensconce.kube.agent.desired import LABELS, Desired, Said
 from ensconce.kube.names import EMULATED_TAINT, Condition
-from ensconce.kube.quantity import parse_quantity
+from ensconce.quantity import parse_quantity
 
 __all__ = ["MANAGER", "Reconciler"]
 
