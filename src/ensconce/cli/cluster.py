@@ -21,6 +21,7 @@ __all__ = ["cluster"]
         "rollback": "ensconce.cli.cluster_install:rollback",
         "status": "ensconce.cli.cluster_install:status",
         "uninstall": "ensconce.cli.cluster_install:uninstall",
+        "takeover": "ensconce.cli.cluster_takeover:takeover",
         "doctor": "ensconce.cli.cluster_install:doctor",
     },
 )

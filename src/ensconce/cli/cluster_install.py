@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ensconce cluster manifests|install|…`: ensconce on a cluster, by the chart's objects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,29 @@ from ensconce.cli.output import emit, json_option, show_progress, table
 from ensconce.kube.install.authority import with_authority
 from ensconce.kube.install.chart import chart, load_values
 from ensconce.kube.install.cluster import connect
+from ensconce.kube.install.difference import Change
 from ensconce.kube.install.doctor import examine
 from ensconce.kube.install.installer import Installer, Outcome, Status
 from ensconce.platform.checks import State
 
-__all__ = ["doctor", "install", "manifests", "rollback", "status", "uninstall", "upgrade"]
+__all__ = [
+    "change_text",
+    "cluster_options",
+    "doctor",
+    "install",
+    "manifests",
+    "rollback",
+    "status",
+    "uninstall",
+    "upgrade",
+    "values_options",
+]
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 _dry_run = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
 
 
-def _values_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def values_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that values come from."""
     for option in (
         click.option(
@@ -37,7 +49,7 @@ def _values_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which cluster is meant."""
     for option in (
         json_option,
@@ -76,7 +88,7 @@ def _done(action: Callable[[], Outcome], *, as_json: bool) -> int:
 
 
 @click.command()
-@_values_options
+@values_options
 @json_option
 def manifests(files: tuple[Path, ...], settings: tuple[str, ...], *, as_json: bool) -> None:
     """Print the objects that an install applies: the same that Helm makes of the chart.
@@ -92,9 +104,9 @@ def manifests(files: tuple[Path, ...], settings: tuple[str, ...], *, as_json: bo
 
 
 @click.command()
-@_values_options
+@values_options
 @_dry_run
-@_cluster_options
+@cluster_options
 def install(
     files: tuple[Path, ...],
     settings: tuple[str, ...],
@@ -118,10 +130,10 @@ def install(
 
 
 @click.command()
-@_values_options
+@values_options
 @click.option("--reset-values", is_flag=True, help="Forget the values that were given before.")
 @_dry_run
-@_cluster_options
+@cluster_options
 def upgrade(
     files: tuple[Path, ...],
     settings: tuple[str, ...],
@@ -149,7 +161,7 @@ def upgrade(
 @click.command()
 @click.argument("revision", type=click.IntRange(min=1), required=False)
 @_dry_run
-@_cluster_options
+@cluster_options
 def rollback(
     revision: int | None,
     kubeconfig: Path | None,
@@ -170,7 +182,7 @@ def rollback(
 
 
 @click.command()
-@_cluster_options
+@cluster_options
 def status(kubeconfig: Path | None, context: str | None, timeout: float, *, as_json: bool) -> int:
     """Show what is installed; exit 1 unless all of it is there and ready.
 
@@ -185,7 +197,7 @@ def status(kubeconfig: Path | None, context: str | None, timeout: float, *, as_j
 
 
 @click.command()
-@_cluster_options
+@cluster_options
 def doctor(kubeconfig: Path | None, context: str | None, timeout: float, *, as_json: bool) -> int:  # noqa: ARG001
     """Check a cluster from its nodes to a quote; exit 1 if something must be mended.
 
@@ -207,7 +219,7 @@ def doctor(kubeconfig: Path | None, context: str | None, timeout: float, *, as_j
 
 @click.command()
 @_dry_run
-@_cluster_options
+@cluster_options
 def uninstall(
     kubeconfig: Path | None, context: str | None, timeout: float, *, dry_run: bool, as_json: bool
 ) -> int:
@@ -221,11 +233,15 @@ def uninstall(
     return _done(lambda: installer.uninstall(dry_run=dry_run), as_json=as_json)
 
 
+def change_text(changes: Iterable[Change]) -> str:
+    """Return changes as a person reads them."""
+    return "\n".join(f"{each.action} {each.what}\n{each.text}" for each in changes)
+
+
 def _outcome(outcome: Outcome) -> str:
     """Return what was done as a person reads it."""
     if outcome.changes or not (outcome.applied or outcome.removed):
-        lines = [f"{each.action} {each.what}\n{each.text}" for each in outcome.changes]
-        return "\n".join(lines) or "nothing would change"
+        return change_text(outcome.changes) or "nothing would change"
     text = f"revision {outcome.revision} {outcome.standing}: {outcome.applied} objects applied"
     return f"{text}, {len(outcome.removed)} removed"
 

@@ -115,8 +115,8 @@ class Cluster:
         with _told(f"{what} can't be read"):
             try:
                 found = self._client.get(_RESOURCES[what.kind], what.name, **_in(what))
-            except ApiError as error:
-                if error.status.code == HTTPStatus.NOT_FOUND:
+            except httpx2.HTTPStatusError as error:  # ApiError, or of a group that isn't served
+                if error.response.status_code == HTTPStatus.NOT_FOUND:
                     return None
                 raise
             return dict(found)
@@ -130,8 +130,8 @@ class Cluster:
             try:
                 found = self._client.list(_RESOURCES[kind], labels=dict(labels or {}), **inside)
                 return [dict(each) | {"kind": kind} for each in found]
-            except ApiError as error:
-                if error.status.code == HTTPStatus.NOT_FOUND:
+            except httpx2.HTTPStatusError as error:  # ApiError, or of a group that isn't served
+                if error.response.status_code == HTTPStatus.NOT_FOUND:
                     return []
                 raise
 

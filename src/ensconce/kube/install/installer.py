@@ -32,6 +32,7 @@ from ensconce.kube.install.release import (
     owned,
     save,
 )
+from ensconce.kube.install.takeover_record import RECORD, Step, TakeoverRecord
 from ensconce.kube.names import NAMESPACE, NODE_NAMESPACE
 
 __all__ = ["Installer", "Outcome", "Status"]
@@ -136,10 +137,10 @@ class Installer:
     def _be(self, release: Release, past: list[Release], *, dry_run: bool) -> Outcome:
         """Apply a revision, after recording it."""
         gone = _no_longer(release, past)
+        self._check_ours(release, past)
         if dry_run:
             changes = differences(self._cluster, release.objects, gone)
             return Outcome(release.revision, Standing.PENDING, 0, changes=tuple(changes))
-        self._check_ours(release, past)
         for item in release.objects:
             if ref(item).kind == "Namespace":
                 self._cluster.apply(item)
@@ -227,14 +228,18 @@ class Installer:
 
     # --- backwards
 
-    def uninstall(self, *, dry_run: bool = False) -> Outcome:
-        """Remove all that was installed, here and on the nodes' objects, and nothing else."""
+    def uninstall(self, *, dry_run: bool = False, of_takeover: bool = False) -> Outcome:
+        """Remove all that was installed, here and on the nodes' objects, and nothing else.
+
+        The record of a takeover goes too, unless its rollback is at work: `of_takeover`.
+        """
         past = load_releases(self._cluster)
         kept = {each for old in past for each in old.kept}
-        refs = dict.fromkeys(each for old in reversed(past) for each in reversed(old.refs))
-        for each in (Ref("Namespace", "", name) for name in _NAMESPACES):
-            refs.setdefault(each)
-        gone = [each for each in refs if each not in kept]
+        if of_takeover:
+            kept.add(RECORD)
+        else:
+            _check_taken_over(self._cluster)
+        gone = [each for each in _installed_ever(past) if each not in kept]
         number = past[-1].revision if past else 0
         if dry_run:
             changes = differences(self._cluster, [], gone)
@@ -276,6 +281,23 @@ class Installer:
                 )
             _logger.info("waiting for %s", what)
             self._sleep(1)
+
+
+def _installed_ever(past: list[Release]) -> Iterable[Ref]:
+    """Return all that an uninstall removes, the last applied first."""
+    refs = dict.fromkeys(each for old in reversed(past) for each in reversed(old.refs))
+    refs |= dict.fromkeys(Ref("Namespace", "", name) for name in _NAMESPACES)
+    return [*refs, RECORD]
+
+
+def _check_taken_over(cluster: Cluster) -> None:
+    """Refuse to forget another vendor's plugin in the middle of a takeover."""
+    record = TakeoverRecord.load(cluster)
+    if record and record.step is not Step.DONE:
+        raise ClusterError(
+            "a takeover was begun; run `ensconce cluster takeover` to its end, or "
+            "`ensconce cluster takeover --rollback`"
+        )
 
 
 def _no_longer(release: Release, past: Iterable[Release]) -> list[Ref]:
