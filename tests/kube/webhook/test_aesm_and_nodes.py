@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How pods reach AESM, and which nodes they may be on."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.kube.webhook.pods import (
     mutated,
     pod,
     refused,
+    warned,
 )
 
 from ensconce.kube.names import EMULATED_ALLOWED_LABEL, EMULATED_TAINT, PLATFORM_LABEL
@@ -89,6 +91,15 @@ def test_other_namespaces_may_not_ask_for_emulated_nodes() -> None:
     said = refused(pod(epc("app"), tolerations=[OURS]))
     assert "'team' does not allow the emulated processor" in said
     assert f"{EMULATED_ALLOWED_LABEL}=true" in said
+
+
+def test_a_pods_author_is_told_what_keeps_it_off_emulated_nodes_where_there_are_any() -> None:
+    some = replace(INTEL, emulated_nodes=True)
+    assert f"'team' is not labelled {EMULATED_ALLOWED_LABEL}=true" in warned(
+        pod(epc("app")), policy=some
+    )
+    assert not warned(pod(epc("app")), EMULATED, some)
+    assert not warned(pod(epc("app")))
 
 
 def test_pods_without_sgx_may_be_on_emulated_nodes_as_they_like() -> None:

@@ -39,6 +39,7 @@ policies = st.builds(
     epc=st.lists(st.sampled_from(list(EPC_UNITS)), min_size=1, max_size=2).map(tuple),
     provision_pods=st.sampled_from([(), ("x",), ("*",)]),
     require_epc=st.booleans(),
+    emulated_nodes=st.booleans(),
 )
 
 

@@ -168,6 +168,7 @@ def test_a_server_that_stops_says_so_first_and_still_answers(tmp_path: Path) -> 
         ('epc = ["cpu"]', "epc names cpu"),
         ('provision_pods = ["a b"]', "neither a namespace nor"),
         ("require_epc = 1", "has to be true or false"),
+        ("emulated_nodes = 1", "has to be true or false"),
         ("other = 1", "'other' is no setting"),
     ],
 )

@@ -18,7 +18,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ensconce.errors import FormatError, PolicyError
-from ensconce.kube.names import EPC_ANNOTATION, QUOTE_PROVIDER_ANNOTATION, Resource
+from ensconce.kube.names import (
+    EMULATED_ALLOWED_LABEL,
+    EPC_ANNOTATION,
+    QUOTE_PROVIDER_ANNOTATION,
+    Resource,
+)
 from ensconce.kube.webhook.aesm import AESMD, aesm_fields, aesm_volume
 from ensconce.kube.webhook.container import Container, containers, items, mapping, text
 from ensconce.kube.webhook.emulated import emulated_fields
@@ -117,6 +122,12 @@ class _Pod:
         self._annotate(pod_epc(wanted))
         for name, value in emulated_fields(self._spec, self._where).items():
             self._set(f"/spec/{name}", value)
+        if self._policy.emulated_nodes and not self._where.emulated:
+            self._warnings.append(
+                f"namespace {self._where.namespace!r} is not labelled "
+                f"{EMULATED_ALLOWED_LABEL}=true, so this pod does not run on nodes that emulate "
+                "SGX, only on those that have it"
+            )
         return Mutation(tuple(self._patch), tuple(self._warnings))
 
     def _in_one_name(self, each: Container) -> Container:

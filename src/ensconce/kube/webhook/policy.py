@@ -19,6 +19,7 @@ EPC_UNITS = {
     Resource.EPC_AZURE: 1 << 20,
     Resource.EPC_OPENENCLAVE: 1 << 20,
 }
+_FLAGS = ("require_epc", "emulated_nodes")
 _SUBJECT = re.compile(r"(\*|[a-z0-9-]{1,63})(/(\*|[a-z0-9.-]{1,253}))?")
 
 
@@ -38,11 +39,14 @@ class Policy:
     one has it counted under the first. `provision_pods`: whose pods may read platform-wide keys, as
     `namespace` or `namespace/serviceaccount`, `*` for any. `require_epc`: whether a container that
     runs enclaves has to say how much EPC they take, without which nothing counts it.
+    `emulated_nodes`: whether the cluster has nodes that emulate SGX, so that authors of pods which
+    are kept off them are told.
     """
 
     epc: tuple[str, ...] = (Resource.EPC_ALIBABA,)
     provision_pods: tuple[str, ...] = ()
     require_epc: bool = True
+    emulated_nodes: bool = False
 
     def __post_init__(self) -> None:
         """Check what types can't say; ConfigError."""
@@ -83,12 +87,12 @@ def _checked(given: Mapping[str, Any], source: str) -> Policy:
     for name, value in given.items():
         if name not in known:
             raise ConfigError(f"{source}: {name!r} is no setting; they are {', '.join(known)}")
-        if name == "require_epc":
+        if name in _FLAGS:
             fits = isinstance(value, bool)
         else:
             fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
         if not fits:
-            kind = "true or false" if name == "require_epc" else "a list of texts"
+            kind = "true or false" if name in _FLAGS else "a list of texts"
             raise ConfigError(f"{source}: {name} is {value!r} and has to be {kind}")
     values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in given.items()}
     return Policy(**values)
