@@ -3,10 +3,12 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import platform
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ensconce.kube.agent.agent import NodeAgent
 
 __all__ = ["node_agent"]
+
+_THREADS = 2  # for files and the platform's socket, neither of which waits for long
 
 _node = click.option(
     "--node",
@@ -191,7 +195,11 @@ def probe(aesm: Path, *, as_json: bool) -> None:
 
 
 async def _until_signal(agent: "NodeAgent") -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT, in little memory."""
+    # what is loaded by now stays: without it, garbage is looked for often and found soon
+    gc.collect()
+    gc.freeze()
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
     task = asyncio.ensure_future(agent.run())
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
