@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.harness import lifecycle
 from tests.cluster.harness.layout import Cluster, Options
 from tests.cluster.harness.namespace import Namespace, fresh_namespace
+from tests.cluster.installed import enclaves, installed  # noqa: F401  # fixtures
 
 
 @pytest.hookimpl(tryfirst=True)  # before markers select
