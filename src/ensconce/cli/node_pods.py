@@ -91,7 +91,7 @@ def logs(pod: str, container: str | None, *, follow: bool, as_json: bool) -> Non
         click.echo(json.dumps({"line": line}) if as_json else line)
 
 
-@click.command(name="exec", context_settings={"ignore_unknown_options": True})
+@click.command(name="exec", context_settings={"allow_interspersed_args": False})
 @click.argument("pod")
 @_container
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -101,7 +101,7 @@ def exec_(pod: str, container: str | None, command: tuple[str, ...], *, as_json:
 
     \b
     Example:
-      ensconce exec hello -- /app/attested nonce
+      ensconce exec hello-world /app/attested nonce
     """
     tty = not as_json and sys.stdin.isatty()
     made = _machine().exec_command(pod, container, command, tty=tty)

@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -193,7 +194,8 @@ def _run_options(launch: Launch, node: str) -> list[str]:
     elif launch.host_network:
         options.append("--network=host")
     if launch.sandbox:
-        options.append(f"--runtime={shutil.which(_SANDBOX) or _SANDBOX}")
+        beside = Path(sys.executable).parent / _SANDBOX
+        options.append(f"--runtime={shutil.which(_SANDBOX) or beside}")
     if one.memory:
         options.append(f"--memory={one.memory}")
     if one.cpu:
