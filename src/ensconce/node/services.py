@@ -163,13 +163,14 @@ def down(places: Places) -> bool:
     places.down.touch(mode=0o600)
     deadline = time.monotonic() + _DOWN_SECONDS
     names = [SUPERVISOR, *(each.name for each in services(places, Settings.load(places)))]
+    running = [process for name in names if (process := holder(places, name))]
     while left := [name for name in names if holder(places, name) is not None]:
         if time.monotonic() > deadline:
             raise DeviceError(f"{', '.join(left)} did not end; see {places.logs}")
         time.sleep(_PAUSE)
         if left != [SUPERVISOR] and SUPERVISOR not in left:
             start_supervisor(places)
-    return True
+    return all(process.wait(_PAUSE * 100) for process in running)  # locks go before processes
 
 
 def default_epc_mib() -> int:
