@@ -14,6 +14,8 @@ from ensconce.node.places import Places
 from ensconce.node.processes import Process
 from ensconce.node.supervisor import holder
 
+pytestmark = pytest.mark.slow  # many services and containers, for minutes
+
 
 def job(name: str, command: str, **spec: int) -> dict[str, Any]:
     one = pod(name, command)

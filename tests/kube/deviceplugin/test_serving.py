@@ -7,7 +7,7 @@ import socket
 
 import grpc.aio
 import pytest
-from tests.kube.deviceplugin.kubelet import kubelet
+from tests.kube.deviceplugin.kubelet import SOON, kubelet
 from tests.kube.deviceplugin.node import ALIBABA, ENCLAVE, INTEL, PROVISION, Node
 
 from ensconce.errors import DeviceError
@@ -318,6 +318,9 @@ def test_an_agent_adds_to_what_containers_get_and_may_refuse(bare: Node) -> None
             bare.running(emulated_mib=64, injector=given) as plugins,
         ):
             await kube.until(ALIBABA, 64)
+            async with asyncio.timeout(SOON):
+                while not plugins.state.ready:
+                    await asyncio.sleep(0.01)
             assert "protects nothing" in plugins.state.message
             assert kube.options[ALIBABA].pre_start_required
             answer = await kube.allocate(ALIBABA, "1", "2")

@@ -42,6 +42,7 @@ def test_a_device_whose_machines_do_not_boot_is_not_used(tmp_path: Path) -> None
     assert found.why.startswith(("KVM is there, but", "qemu-system-x86_64 does not start"))
 
 
+@pytest.mark.slow
 def test_a_slow_machine_is_said_in_the_features_and_once_in_the_engines_log(
     runtime: Runtime, tmp_path: Path
 ) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.node.runv.bundles import Runtime, configuration
 
+pytestmark = pytest.mark.slow  # machines boot, for a minute or more
+
 
 def children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
@@ -98,7 +100,6 @@ def test_states_follow_the_specification(runtime: Runtime) -> None:
     assert "does not exist" in runtime("state", "two").stderr
 
 
-@pytest.mark.slow
 def test_whatever_is_killed_leaves_no_orphan(runtime: Runtime) -> None:
     for name, place in (("three", None), ("four", 0), ("five", 1)):
         runtime.start(name, "sleep", "1000")

@@ -11,6 +11,8 @@ from tests.node.runv.bundles import Runtime, configuration
 
 from ensconce.node.runv.options import CAPABILITIES
 
+pytestmark = pytest.mark.slow  # machines boot, for a minute or more
+
 MARK = "a line that only the host has"
 
 
