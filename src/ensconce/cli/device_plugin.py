@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from ensconce.kube.deviceplugin.config import Config
 
-__all__ = ["device_plugin"]
+__all__ = ["device_plugin", "settings_options"]
 
 _NEEDS = {"grpc": "grpcio", "google": "protobuf", "prometheus_client": "prometheus-client"}
 
 
-def _settings(command: "Callable[..., Any]") -> "Callable[..., Any]":
+def settings_options(command: "Callable[..., Any]") -> "Callable[..., Any]":
     """Give a command the options that are settings; those with one hyphen are Intel's."""
     for option in reversed(
         (
@@ -91,7 +91,7 @@ def device_plugin() -> None:
 
 
 @device_plugin.command()
-@_settings
+@settings_options
 def serve(config: Path | None, **flags: Any) -> None:
     """Serve the kubelet until SIGTERM; on a node without SGX stay, and say why.
 
@@ -108,7 +108,7 @@ def serve(config: Path | None, **flags: Any) -> None:
 
 
 @device_plugin.command()
-@_settings
+@settings_options
 @json_option
 def inventory(config: Path | None, *, as_json: bool, **flags: Any) -> None:
     """Say what EPC this node has, and what would be offered under which name.

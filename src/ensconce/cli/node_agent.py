@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensconce.cli.device_plugin import _settings as settings_options
+from ensconce.cli.device_plugin import settings_options
 from ensconce.cli.logs import log_json
 from ensconce.cli.output import emit, json_option
 from ensconce.kube.names import AESM_SOCKET, HOST_LIBRARIES, PLATFORM_FOLDER

@@ -13,6 +13,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ensconce.node.processes import boot_id
 from ensconce.node.runv.kernel import Kernel
 from ensconce.node.runv.linux import die_with_parent
 from ensconce.node.runv.machine import Size, base_command
@@ -20,7 +21,6 @@ from ensconce.node.runv.machine import Size, base_command
 __all__ = ["Accelerator", "choose", "remembered"]
 
 _FILE = "accelerator.json"
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DEVICE = Path("/dev/kvm")
 _PATIENCE = 5.0  # seconds that a boot may take with KVM, which needs a fraction of one
 
@@ -53,7 +53,7 @@ def choose(folder: Path, kernel: Kernel, device: Path = _DEVICE) -> tuple[Accele
         if found:
             return found, False
         why = _try_kvm(kernel, device)
-        found = Accelerator("tcg" if why else "kvm", why or "a machine booted", _boot_id())
+        found = Accelerator("tcg" if why else "kvm", why or "a machine booted", boot_id())
         made = folder / f".{_FILE}"
         made.write_text(json.dumps(asdict(found)))
         made.rename(folder / _FILE)
@@ -64,13 +64,9 @@ def remembered(folder: Path) -> Accelerator | None:
     """Return what was found out since the host's start; None where nothing was."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         found = Accelerator(**json.loads((folder / _FILE).read_bytes()))
-        if found.boot_id == _boot_id() and found.name in ("kvm", "tcg"):
+        if found.boot_id == boot_id() and found.name in ("kvm", "tcg"):
             return found
     return None
-
-
-def _boot_id() -> str:
-    return _BOOT_ID.read_text().strip()
 
 
 def _try_kvm(kernel: Kernel, device: Path) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ensconce.errors import ConfigError
+from ensconce.node.processes import Process
 
 __all__ = [
     "Record",
@@ -78,12 +79,8 @@ def describe(record: Record) -> dict[str, Any]:
 
 def start_time(pid: int) -> int:
     """Return when a process was started, 0 where it is no more (or a zombie)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    fields = text.rsplit(")", 1)[1].split()
-    return 0 if fields[0] in "ZX" else int(fields[19])
+    found = Process.of(pid)
+    return 0 if found is None else found.start
 
 
 def folder_of(root: Path, name: str) -> Path:
